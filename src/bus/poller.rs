@@ -1,0 +1,5 @@
+//! When to ask whom.
+
+/// Polls one bus.
+#[derive(Debug)]
+pub struct Poller;

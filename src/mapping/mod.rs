@@ -1,0 +1,1 @@
+//! From readings to messages, from messages to commands. Pure: no clock, no socket, no task.

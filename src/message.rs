@@ -1,0 +1,112 @@
+//! What travels in the broker: a payload on a topic. Pure.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+
+/// Quality of service: how hard a delivery is tried (MQTT 5.0, section 4.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "u8", try_from = "u8")]
+pub enum QoS {
+    /// 0: sent once, never acknowledged.
+    #[default]
+    AtMostOnce,
+    /// 1: sent until acknowledged; may arrive twice.
+    AtLeastOnce,
+    /// 2: arrives once.
+    ExactlyOnce,
+}
+
+impl From<QoS> for u8 {
+    fn from(qos: QoS) -> u8 {
+        qos as u8
+    }
+}
+
+impl TryFrom<u8> for QoS {
+    type Error = String;
+
+    fn try_from(n: u8) -> Result<Self, String> {
+        match n {
+            0 => Ok(QoS::AtMostOnce),
+            1 => Ok(QoS::AtLeastOnce),
+            2 => Ok(QoS::ExactlyOnce),
+            _ => Err(format!("qos is 0, 1 or 2, not {n}")),
+        }
+    }
+}
+
+/// One application message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    /// The topic name: no wildcard, not empty.
+    pub topic: Arc<str>,
+    /// The bytes, unchanged from publisher to subscriber.
+    pub payload: Bytes,
+    /// The quality of service that the publisher chose.
+    pub qos: QoS,
+    /// Whether the publisher asked for the message to be retained.
+    pub retain: bool,
+    /// When it entered the broker.
+    pub at: Timestamp,
+    /// What MQTT 5 carries beside it.
+    pub properties: Option<Box<Properties>>,
+}
+
+impl Message {
+    /// A message of this gateway's own making: QoS 1, `now`, no properties.
+    pub fn new(topic: impl Into<Arc<str>>, payload: impl Into<Bytes>) -> Self {
+        Self {
+            topic: topic.into(),
+            payload: payload.into(),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            at: Timestamp::now(),
+            properties: None,
+        }
+    }
+
+    /// The same, to be retained.
+    pub fn retained(topic: impl Into<Arc<str>>, payload: impl Into<Bytes>) -> Self {
+        Self { retain: true, ..Self::new(topic, payload) }
+    }
+
+    /// The bytes of topic and payload: what bounds and sizes count.
+    pub fn size(&self) -> usize {
+        self.topic.len() + self.payload.len()
+    }
+
+    /// Whether the message expiry interval (MQTT 5.0, 3.3.2.3.3) has passed at `now`.
+    pub fn expired(&self, now: Timestamp) -> bool {
+        self.properties
+            .as_ref()
+            .and_then(|p| p.expiry)
+            .is_some_and(|seconds| self.at.age_at(now).as_secs() >= u64::from(seconds))
+    }
+}
+
+/// The properties of an MQTT 5 PUBLISH that a server forwards unchanged (MQTT 5.0, section 3.3.2.3).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Properties {
+    /// The payload is UTF-8 text (payload format indicator 1).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub utf8: bool,
+    /// Message expiry interval, in seconds from [`Message::at`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiry: Option<u32>,
+    /// Content type, such as a MIME type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<Arc<str>>,
+    /// Where the answer is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_topic: Option<Arc<str>>,
+    /// What the answer has to carry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation: Option<Vec<u8>>,
+    /// User properties, in order; a name may come more than once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub user: Vec<(Arc<str>, Arc<str>)>,
+}

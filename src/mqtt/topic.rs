@@ -1,0 +1,143 @@
+//! Topic names and filters: which are valid, and which match (MQTT 5.0, section 4.7). Pure.
+
+use std::fmt;
+
+/// Why a text is no topic name or filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Invalid {
+    Empty,
+    TooLong,
+    Nul,
+    WildcardInName,
+    HashNotLast,
+    WildcardNotAlone,
+    ShareName,
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Invalid::Empty => "it is empty",
+            Invalid::TooLong => "it is longer than 65535 bytes",
+            Invalid::Nul => "it contains the NUL character",
+            Invalid::WildcardInName => "a topic name cannot contain the wildcards `+` and `#`",
+            Invalid::HashNotLast => "`#` can only be the last level",
+            Invalid::WildcardNotAlone => "a wildcard must be a whole level, as in `a/+/b` or `a/#`",
+            Invalid::ShareName => "a shared filter is `$share/NAME/FILTER`, and NAME has no wildcard",
+        })
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+/// Checks a topic name: what a message may be published on.
+///
+/// # Errors
+/// When it is empty, too long, or contains NUL or a wildcard.
+pub fn check_name(name: &str) -> Result<(), Invalid> {
+    check_text(name)?;
+    if name.contains(['+', '#']) { Err(Invalid::WildcardInName) } else { Ok(()) }
+}
+
+/// Checks a topic filter: what can be subscribed to, `$share/…` included.
+///
+/// # Errors
+/// When it is empty, too long, contains NUL, or has a wildcard in a wrong place.
+pub fn check_filter(filter: &str) -> Result<(), Invalid> {
+    check_text(filter)?;
+    let filter = match filter.strip_prefix("$share/") {
+        Some(shared) => match shared.split_once('/') {
+            Some((name, filter)) if !name.is_empty() && !name.contains(['+', '#']) && !filter.is_empty() => filter,
+            _ => return Err(Invalid::ShareName),
+        },
+        None => filter,
+    };
+    let mut levels = filter.split('/').peekable();
+    while let Some(level) = levels.next() {
+        if level == "#" && levels.peek().is_some() {
+            return Err(Invalid::HashNotLast);
+        }
+        if level.len() > 1 && level.contains(['+', '#']) {
+            return Err(Invalid::WildcardNotAlone);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a message on `name` is wanted by `filter` (both valid; no `$share/`).
+pub fn matches(filter: &str, name: &str) -> bool {
+    if name.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    let (mut filter, mut name) = (filter.split('/'), name.split('/'));
+    loop {
+        match (filter.next(), name.next()) {
+            (Some("#"), _) | (None, None) => return true,
+            (Some("+"), Some(_)) => {}
+            (Some(wanted), Some(level)) if wanted == level => {}
+            _ => return false,
+        }
+    }
+}
+
+fn check_text(text: &str) -> Result<(), Invalid> {
+    if text.is_empty() {
+        Err(Invalid::Empty)
+    } else if text.len() > usize::from(u16::MAX) {
+        Err(Invalid::TooLong)
+    } else if text.contains('\0') {
+        Err(Invalid::Nul)
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matches_as_the_specification_says() {
+        let yes = [
+            ("sport/tennis/player1/#", "sport/tennis/player1"),
+            ("sport/tennis/player1/#", "sport/tennis/player1/score/wimbledon"),
+            ("#", "a/b"),
+            ("+", "a"),
+            ("+/+", "/finance"),
+            ("/+", "/finance"),
+            ("sport/+", "sport/"),
+            ("$SYS/#", "$SYS/x"),
+            ("$SYS/+", "$SYS/x"),
+            ("a//b", "a//b"),
+        ];
+        let no = [
+            ("sport/+", "sport"),
+            ("+", "/finance"),
+            ("#", "$SYS/x"),
+            ("+/x", "$SYS/x"),
+            ("a/b", "a/b/c"),
+            ("a/b/c", "a/b"),
+            ("A", "a"),
+        ];
+        for (filter, name) in yes {
+            assert!(matches(filter, name), "{filter} {name}");
+        }
+        for (filter, name) in no {
+            assert!(!matches(filter, name), "{filter} {name}");
+        }
+    }
+
+    #[test]
+    fn checks_names_and_filters() {
+        assert_eq!(check_name("a/b"), Ok(()));
+        assert_eq!(check_name("a/+"), Err(Invalid::WildcardInName));
+        assert_eq!(check_name(""), Err(Invalid::Empty));
+        assert_eq!(check_name("a\0b"), Err(Invalid::Nul));
+        for good in ["#", "+", "+/tennis/#", "/", "a/+/b", "$share/g/a/#", "$SYS/#"] {
+            assert_eq!(check_filter(good), Ok(()), "{good}");
+        }
+        for bad in ["", "a/#/b", "a#", "a+/b", "#/a", "$share/g", "$share//a", "$share/+/a", "$share/g/"] {
+            assert!(check_filter(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Devices that answer for real: Modbus TCP and RTU servers and an NMEA talker, for `demo`, tests and benches.

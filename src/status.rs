@@ -1,0 +1,189 @@
+//! What each part reports of itself, for the page, the API and `fieldpost status`.
+//!
+//! A part holds the sender of its own report; [`Board`] holds a receiver of each. Nobody looks into a part.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::clock::Timestamp;
+use crate::reading::{Quality, Value};
+
+/// Everything there is to see.
+#[derive(Clone, Debug)]
+pub struct Board {
+    pub gateway: Gateway,
+    /// One a bus, in the config's order.
+    pub buses: Vec<watch::Receiver<Bus>>,
+    /// All points, in the config's order.
+    pub points: watch::Receiver<Vec<Point>>,
+    pub broker: watch::Receiver<Broker>,
+    /// One an uplink, in the config's order.
+    pub uplinks: Vec<watch::Receiver<Uplink>>,
+    pub store: watch::Receiver<Store>,
+}
+
+/// The gateway itself.
+#[derive(Clone, Debug, Serialize)]
+pub struct Gateway {
+    pub id: Arc<str>,
+    pub version: &'static str,
+    pub started: Timestamp,
+}
+
+/// Whether something that must be reached is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Not tried yet, or being tried for the first time.
+    #[default]
+    Unknown,
+    /// It is there.
+    Up,
+    /// It is not, for this reason.
+    Down(String),
+}
+
+/// A bus and its devices.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Bus {
+    pub name: Arc<str>,
+    /// Where it leads: `modbus-rtu /dev/ttyUSB0 9600 8N1`.
+    pub link: String,
+    pub state: State,
+    /// Part of the time that the bus was in use, 0 to 1, over about the last 10 s.
+    pub utilisation: f64,
+    pub devices: Vec<Device>,
+}
+
+/// A device on a bus.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Device {
+    pub name: Arc<str>,
+    /// Its Modbus address.
+    pub unit: u8,
+    pub state: State,
+    /// When it last gave a good answer.
+    pub answered: Option<Timestamp>,
+    pub counters: Counters,
+    /// The median round trip of its last answers, in microseconds.
+    pub round_trip_us: Option<u64>,
+}
+
+/// What happened on the line, since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    pub requests: u64,
+    pub answers: u64,
+    pub timeouts: u64,
+    /// Frames that were no answer to the request: CRC, length, unit, function, noise.
+    pub bad_frames: u64,
+    /// Exception answers.
+    pub exceptions: u64,
+}
+
+/// A point and its last value.
+#[derive(Clone, Debug, Serialize)]
+pub struct Point {
+    pub device: Arc<str>,
+    pub point: Arc<str>,
+    pub topic: Arc<str>,
+    pub value: Value,
+    pub unit: Option<Arc<str>>,
+    pub quality: Quality,
+    /// When the value was read; none when it never was.
+    pub at: Option<Timestamp>,
+    /// Why it is not good.
+    pub fault: Option<String>,
+    /// How often it is read, in milliseconds.
+    #[serde(rename = "every_ms", serialize_with = "as_millis")]
+    pub every: Duration,
+    pub writable: bool,
+}
+
+/// The local broker.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Broker {
+    /// `127.0.0.1:1883`
+    pub listeners: Vec<String>,
+    /// Clients connected now, without the gateway's own.
+    pub clients: usize,
+    /// Sessions kept, connected or not.
+    pub sessions: usize,
+    pub subscriptions: usize,
+    pub retained: usize,
+    /// Publishes received since the start.
+    pub received: u64,
+    /// Publishes sent to subscribers since the start.
+    pub sent: u64,
+    /// Deliveries dropped since the start: a subscriber too slow, or a queue too long.
+    pub dropped: u64,
+    /// The durable queues, one a session that outlives its connection.
+    pub queues: Vec<Queue>,
+}
+
+/// A durable queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Queue {
+    /// The session's client id; an uplink's is [`uplink_session`] of its name.
+    pub session: Arc<str>,
+    pub connected: bool,
+    /// Entries not yet acknowledged by the reader, those in flight included.
+    pub entries: u64,
+    pub inflight: usize,
+    /// When the oldest of them entered.
+    pub oldest: Option<Timestamp>,
+    /// Entries dropped since the start, by age or for want of room.
+    pub dropped: u64,
+}
+
+/// The client id of the session that an uplink reads.
+pub fn uplink_session(name: &str) -> String {
+    format!("$uplink/{name}")
+}
+
+/// A connection to a cloud broker.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Uplink {
+    pub name: Arc<str>,
+    /// Without user and password.
+    pub url: String,
+    pub state: State,
+    /// Since when the state is what it is.
+    pub since: Option<Timestamp>,
+    /// Messages that the cloud has acknowledged since the start.
+    pub sent: u64,
+    /// Messages that came down since the start.
+    pub received: u64,
+    /// Messages set aside because the cloud refuses them.
+    pub refused: u64,
+    /// Connections made since the start.
+    pub connects: u64,
+    /// When the cloud last acknowledged one.
+    pub acknowledged: Option<Timestamp>,
+}
+
+/// The store on disk.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Store {
+    pub path: String,
+    pub state: State,
+    /// Entries on disk, over all queues.
+    pub entries: u64,
+    /// Bytes of the messages on disk.
+    pub bytes: u64,
+    /// The bound on `bytes`.
+    pub max_bytes: u64,
+    /// When the oldest message on disk entered.
+    pub oldest: Option<Timestamp>,
+    /// Transactions since the start.
+    pub commits: u64,
+    /// Entries dropped since the start, by age or for want of room.
+    pub dropped: u64,
+}
+
+fn as_millis<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,6 @@
+//! SQLite.
+use super::*;
+#[derive(Debug)]
+pub struct Store;
+#[derive(Debug)]
+pub struct OpenError;

@@ -1,0 +1,181 @@
+//! What outlives the process: the durable queues, the sessions that own them, retained messages. The only SQL.
+//!
+//! Two halves. [`tail`] is pure and lives in the broker's router: entries newer than the last commit, and who waits for
+//! them to be durable; an entry that all its queues acknowledge before the commit window ends never touches the disk.
+//! [`Store`] is a thread that owns the one SQLite connection: each batch is one transaction.
+//!
+//! A message is stored once, however many queues want it. Entry ids only ever grow, over restarts too, and order all queues.
+
+mod db;
+pub mod tail;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use crate::clock::Timestamp;
+use crate::message::{Message, QoS};
+use crate::mqtt::SubscribeOptions;
+use crate::units::{Period, Size};
+
+pub use db::{OpenError, Store};
+
+/// `[store]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// The database file; `:memory:` keeps nothing.
+    pub path: PathBuf,
+    /// The bound on the bytes of all messages kept.
+    pub max_size: Size,
+    /// The bound on their age.
+    pub max_age: Period,
+    /// What gives way when `max-size` is reached.
+    pub when_full: WhenFull,
+    /// The window: how long an entry may wait in RAM for its acknowledgement before it is written.
+    pub commit: Period,
+}
+
+/// What gives way when the store is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenFull {
+    /// The oldest messages.
+    DropOldest,
+    /// The newest: they are refused, and their publishers are told.
+    RefuseNew,
+}
+
+/// The place of a message in all queues; grows, and is never used again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId(pub u64);
+
+/// A durable queue: one a session that outlives its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueId(pub u32);
+
+/// How one queue is to deliver a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    pub qos: QoS,
+    pub retain: bool,
+    pub subscription_ids: Vec<u32>,
+}
+
+/// A message that entered one or more queues.
+#[derive(Clone, Debug)]
+pub struct Append {
+    pub id: EntryId,
+    pub message: Arc<Message>,
+    pub queues: Vec<(QueueId, Delivery)>,
+}
+
+/// A session as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Session {
+    pub client_id: Arc<str>,
+    pub queue: QueueId,
+    /// Session expiry interval, in seconds; `u32::MAX` never expires.
+    pub expiry: u32,
+    /// When its client left; none while it is connected.
+    pub left: Option<Timestamp>,
+    pub subscriptions: Vec<Subscription>,
+}
+
+/// A subscription of a kept session.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Subscription {
+    pub filter: Arc<str>,
+    pub options: SubscribeOptions,
+    pub id: Option<u32>,
+}
+
+/// What one transaction changes. Applied in the order of the fields.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Sessions made or changed: inserted or replaced by their queue id.
+    pub sessions: Vec<Session>,
+    /// New entries, ids ascending.
+    pub appends: Vec<Append>,
+    /// Queues whose entries up to and with this id are done.
+    pub acked: Vec<(QueueId, EntryId)>,
+    /// Single entries that are done, in queues that have older ones still open.
+    pub acked_single: Vec<(QueueId, EntryId)>,
+    /// Sessions that ended: they and their queues go.
+    pub ended: Vec<QueueId>,
+    /// Retained messages set (a payload) or cleared (an empty one).
+    pub retained: Vec<Arc<Message>>,
+}
+
+impl Batch {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+            && self.appends.is_empty()
+            && self.acked.is_empty()
+            && self.acked_single.is_empty()
+            && self.ended.is_empty()
+            && self.retained.is_empty()
+    }
+}
+
+/// What the store tells the broker.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The batch is on the disk. Comes once for each [`Store::commit`], in order; a batch that fails is kept and tried
+    /// again until it succeeds.
+    Committed {
+        /// Entries that gave way, by queue: too old, or the oldest of a full store.
+        dropped: Vec<(QueueId, u64)>,
+        /// Whether the store is full and refuses new entries ([`WhenFull::RefuseNew`]).
+        full: bool,
+    },
+    /// The answer to a [`Store::load`].
+    Loaded {
+        queue: QueueId,
+        /// In order.
+        entries: Vec<Entry>,
+        /// Whether these are the last of the queue on disk, as of all batches committed so far.
+        complete: bool,
+    },
+}
+
+/// An entry of a queue, read back from the disk.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub id: EntryId,
+    pub message: Arc<Message>,
+    pub delivery: Delivery,
+}
+
+/// What an opened store held.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// Larger than every id used before.
+    pub next_id: EntryId,
+    /// Larger than every queue id used before.
+    pub next_queue: u32,
+    pub sessions: Vec<(Session, Depth)>,
+    pub retained: Vec<Arc<Message>>,
+}
+
+/// How much a queue holds on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    pub entries: u64,
+    /// When its oldest entry entered the broker.
+    pub oldest: Option<Timestamp>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            path: "/var/lib/fieldpost/store.db".into(),
+            max_size: Size(512 << 20),
+            max_age: Period(std::time::Duration::from_secs(30 * 24 * 3600)),
+            when_full: WhenFull::DropOldest,
+            commit: Period(std::time::Duration::from_millis(200)),
+        }
+    }
+}
