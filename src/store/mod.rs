@@ -104,6 +104,8 @@ pub struct Subscription {
 /// What one transaction changes. Applied in the order of the fields.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
+    /// Sessions that ended: they and their queues go.
+    pub ended: Vec<QueueId>,
     /// Sessions made or changed: inserted or replaced by their queue id.
     pub sessions: Vec<Session>,
     /// New entries, ids ascending.
@@ -112,8 +114,6 @@ pub struct Batch {
     pub acked: Vec<(QueueId, EntryId)>,
     /// Single entries that are done, in queues that have older ones still open.
     pub acked_single: Vec<(QueueId, EntryId)>,
-    /// Sessions that ended: they and their queues go.
-    pub ended: Vec<QueueId>,
     /// Retained messages set (a payload) or cleared (an empty one).
     pub retained: Vec<Arc<Message>>,
 }
