@@ -39,12 +39,7 @@ impl Listener {
     ///
     /// # Errors
     /// When the port is in use, may not be used, or the address is not this machine's; the text names it.
-    pub async fn bind(
-        address: &str,
-        access: Arc<Access>,
-        max_clients: usize,
-        max_packet: u32,
-    ) -> io::Result<Self> {
+    pub async fn bind(address: &str, access: Arc<Access>, max_clients: usize, max_packet: u32) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await.map_err(|e| {
             let advice = match e.kind() {
                 io::ErrorKind::AddrInUse => "another program (another MQTT broker?) has this port",
@@ -122,8 +117,7 @@ async fn serve(
     writer.set_max_packet(connect.maximum_packet_size);
     if !login(access, &connect, &logins).await {
         tracing::warn!("{peer} as client {:?}, user {:?}: refused", connect.client_id, connect.user);
-        let reason =
-            if connect.user.is_some() { Reason::BAD_USER_OR_PASSWORD } else { Reason::NOT_AUTHORIZED };
+        let reason = if connect.user.is_some() { Reason::BAD_USER_OR_PASSWORD } else { Reason::NOT_AUTHORIZED };
         writer.queue(&Packet::ConnAck(Box::new(ConnAck::new(reason))))?;
         return Ok(writer.flush().await?);
     }

@@ -26,7 +26,7 @@ use crate::clock::Timestamp;
 use crate::message::Message;
 use crate::mqtt::Packet;
 use crate::status;
-use crate::store::{self, Recovered, Store};
+use crate::store::{Recovered, Store};
 use crate::units::Size;
 use access::Access;
 use queue::Bound;
@@ -80,6 +80,8 @@ const EVENTS: usize = 1024;
 /// Entries and bytes read back from the store at once.
 const LOAD_ENTRIES: usize = 512;
 const LOAD_BYTES: usize = 1 << 20;
+/// How long stopping waits for a disk that does not take what is open.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the status is told at most.
 const STATUS_EVERY: Duration = Duration::from_millis(250);
 
@@ -250,6 +252,7 @@ impl Task {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut effects = Effects::default();
         let mut inputs = Vec::with_capacity(256);
+        let mut stopping = Instant::now();
         loop {
             tokio::select! {
                 n = self.inputs.recv_many(&mut inputs, 256) => {
@@ -261,7 +264,8 @@ impl Task {
                         self.take(input, now, &mut effects);
                     }
                 }
-                event = self.store.event() => {
+                event = self.store.events().recv() => {
+                    let Some(event) = event else { break };
                     self.router.apply(Event::Store(event), now(), &mut effects);
                 }
                 _ = tick.tick() => {
@@ -271,8 +275,11 @@ impl Task {
             }
             self.carry_out(&mut effects);
             self.tell();
-            if self.stopped.is_some() && self.router.is_drained() {
+            if self.stopped.is_some() && (self.router.is_drained() || stopping.elapsed() > STOP_TIMEOUT) {
                 break;
+            }
+            if self.stopped.is_none() {
+                stopping = Instant::now();
             }
         }
         let store = self.store;

@@ -31,6 +31,9 @@ use crate::status;
 use crate::store::tail::Tail;
 use crate::store::{self, Batch, EntryId, QueueId, Recovered};
 
+/// How often expired retained messages are let go.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
 /// What happens to the router.
 #[derive(Debug)]
 pub enum Event {
@@ -119,6 +122,8 @@ pub struct Router {
     full: bool,
     stopping: bool,
     publishes: u64,
+    /// When retained messages were last looked through for expired ones.
+    swept: Instant,
     /// Scratch: the sessions that a publish matches.
     matches: Vec<(SessionKey, store::Delivery)>,
     received: u64,
@@ -152,6 +157,7 @@ impl Router {
             full: false,
             stopping: false,
             publishes: 0,
+            swept: now.instant,
             matches: Vec::new(),
             received: 0,
             sent: 0,
@@ -183,7 +189,7 @@ impl Router {
             }
             Event::Gone { link } => self.gone(link, now, effects),
             Event::Publish(message) => {
-                self.publish(None, Arc::new(message), None, now, effects);
+                self.publish(None, Arc::new(message), now, effects);
             }
             Event::Store(store::Event::Committed { dropped, full }) => self.committed(&dropped, full, now, effects),
             Event::Store(store::Event::Loaded { queue, entries, complete }) => {
@@ -191,6 +197,10 @@ impl Router {
             }
             Event::Tick => {
                 self.deadlines(now, effects);
+                if now.instant - self.swept >= SWEEP_EVERY {
+                    self.swept = now.instant;
+                    self.retained.expire(now.wall).into_iter().for_each(|cleared| self.tail.retain(cleared));
+                }
                 self.commit(now, effects);
             }
             Event::Stop => self.stop(now, effects),
@@ -269,7 +279,8 @@ impl Router {
     }
 
     fn deadlines(&mut self, now: Now, effects: &mut Effects) {
-        while let Some((_, key)) = self.deadlines.pop_first_if(|(at, _)| *at <= now.instant) {
+        while self.deadlines.first().is_some_and(|(at, _)| *at <= now.instant) {
+            let Some((_, key)) = self.deadlines.pop_first() else { return };
             let Some(session) = self.sessions.get_mut(&key) else { continue };
             if session.will_due.is_some_and(|due| due <= now.instant) {
                 session.will_due = None;

@@ -158,7 +158,11 @@ mod tests {
         let levels = ["a", "b", "", "+", "#", "$x"];
         let mut texts: Vec<String> = levels.iter().map(|l| (*l).to_owned()).collect();
         for _ in 0..2 {
-            texts = texts.iter().flat_map(|t| levels.iter().map(move |l| format!("{t}/{l}"))).chain(texts.clone()).collect();
+            texts = texts
+                .iter()
+                .flat_map(|t| levels.iter().map(move |l| format!("{t}/{l}")))
+                .chain(texts.clone())
+                .collect();
             texts.sort();
             texts.dedup();
         }

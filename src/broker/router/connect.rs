@@ -194,7 +194,7 @@ impl Router {
 
     pub(super) fn publish_will(&mut self, key: SessionKey, now: Now, effects: &mut Effects) {
         if let Some(will) = self.session(key).and_then(|s| s.will.take()) {
-            self.publish(Some(key), Arc::new(will.message), None, now, effects);
+            self.publish(Some(key), Arc::new(will.message), now, effects);
         }
     }
 

@@ -24,7 +24,7 @@ impl Router {
         let Some(connection) = session.connection else { return };
         let Some(id) = publish.id else {
             if self.may_publish(key, &publish.message.topic) {
-                self.publish(Some(key), publish.message, None, now, effects);
+                self.publish(Some(key), publish.message, now, effects);
             }
             return;
         };
@@ -46,7 +46,7 @@ impl Router {
                 session.incoming.insert(id, Incoming::Pending);
             }
             let waiter = Waiter { link, id, qos, reason: Reason::SUCCESS };
-            self.publish(Some(key), publish.message, Some(waiter), now, effects).err()
+            self.route(Some(key), publish.message, Some(waiter), now, effects).err()
         };
         let Some(reason) = refused else { return };
         if let Some(session) = self.session(key) {
@@ -84,12 +84,17 @@ impl Router {
         effects.send(link, Packet::PubComp(Ack { id: ack.id, reason }));
     }
 
+    /// Gives a message to every session that wants it; nobody waits to hear of it.
+    pub(super) fn publish(&mut self, from: Option<SessionKey>, message: Arc<Message>, now: Now, effects: &mut Effects) {
+        self.route(from, message, None, now, effects).expect("only who waits is refused");
+    }
+
     /// Gives a message to every session that wants it. Its publisher, if it waits, is told when the message is durable:
     /// at once when no durable queue wants it.
     ///
     /// # Errors
-    /// `QUOTA_EXCEEDED` when a durable queue wants it and the store takes no more; then nobody got it.
-    pub(super) fn publish(
+    /// `QUOTA_EXCEEDED` when a durable queue wants it and the store takes no more; then nobody got it. Only a publisher that waits is refused.
+    fn route(
         &mut self,
         from: Option<SessionKey>,
         message: Arc<Message>,
