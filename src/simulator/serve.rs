@@ -9,10 +9,10 @@ pub const MAX_PDU: usize = 253;
 /// Why a request is refused (section 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-enum Exception {
-    IllegalFunction = 1,
-    IllegalDataAddress = 2,
-    IllegalDataValue = 3,
+enum Illegal {
+    Function = 1,
+    DataAddress = 2,
+    DataValue = 3,
 }
 
 /// Carries out the request and gives the answer's PDU: of functions 1 to 6, 15 and 16, or an exception.
@@ -27,11 +27,11 @@ pub fn answer(registers: &mut Registers, pdu: &[u8]) -> Vec<u8> {
         (6, data) => write_register(registers, data),
         (15, data) => write_coils(registers, data),
         (16, data) => write_registers(registers, data),
-        _ => Err(Exception::IllegalFunction),
+        _ => Err(Illegal::Function),
     };
     match result {
         Ok(data) => [vec![function], data].concat(),
-        Err(exception) => exception_pdu(function, exception as u8),
+        Err(illegal) => exception_pdu(function, illegal as u8),
     }
 }
 
@@ -40,81 +40,89 @@ pub(super) fn exception_pdu(function: u8, code: u8) -> Vec<u8> {
     vec![function | 0x80, code]
 }
 
-fn read_bits(registers: &Registers, table: Table, data: &[u8]) -> Result<Vec<u8>, Exception> {
+fn read_bits(registers: &Registers, table: Table, data: &[u8]) -> Result<Vec<u8>, Illegal> {
     let (address, count) = range(data, 2000)?;
-    let bits = registers.bits(table, address, count).ok_or(Exception::IllegalDataAddress)?;
+    let bits = registers.bits(table, address, count).ok_or(Illegal::DataAddress)?;
     let packed: Vec<u8> =
         bits.chunks(8).map(|byte| byte.iter().rev().fold(0, |packed, bit| packed << 1 | u8::from(*bit))).collect();
     Ok(counted(packed))
 }
 
-fn read_words(registers: &Registers, table: Table, data: &[u8]) -> Result<Vec<u8>, Exception> {
+fn read_words(registers: &Registers, table: Table, data: &[u8]) -> Result<Vec<u8>, Illegal> {
     let (address, count) = range(data, 125)?;
-    let words = registers.words(table, address, count).ok_or(Exception::IllegalDataAddress)?;
+    let words = registers.words(table, address, count).ok_or(Illegal::DataAddress)?;
     Ok(counted(words.iter().flat_map(|word| word.to_be_bytes()).collect()))
 }
 
-fn write_coil(registers: &mut Registers, data: &[u8]) -> Result<Vec<u8>, Exception> {
+fn write_coil(registers: &mut Registers, data: &[u8]) -> Result<Vec<u8>, Illegal> {
     let (address, value) = two(data)?;
     let on = match value {
         0xFF00 => true,
         0x0000 => false,
-        _ => return Err(Exception::IllegalDataValue),
+        _ => return Err(Illegal::DataValue),
     };
-    registers.bits(Table::Coil, address, 1).ok_or(Exception::IllegalDataAddress)?;
+    registers.bits(Table::Coil, address, 1).ok_or(Illegal::DataAddress)?;
     registers.set_bits(Table::Coil, address, &[on]);
     Ok(data.to_vec())
 }
 
-fn write_register(registers: &mut Registers, data: &[u8]) -> Result<Vec<u8>, Exception> {
+fn write_register(registers: &mut Registers, data: &[u8]) -> Result<Vec<u8>, Illegal> {
     let (address, value) = two(data)?;
-    registers.words(Table::Holding, address, 1).ok_or(Exception::IllegalDataAddress)?;
+    registers.words(Table::Holding, address, 1).ok_or(Illegal::DataAddress)?;
     registers.set_words(Table::Holding, address, &[value]);
     Ok(data.to_vec())
 }
 
-fn write_coils(registers: &mut Registers, data: &[u8]) -> Result<Vec<u8>, Exception> {
-    let (head, address, count, values) = block(data, 1968)?;
+fn write_coils(registers: &mut Registers, data: &[u8]) -> Result<Vec<u8>, Illegal> {
+    let Block { head, address, count, values } = block(data, 1968)?;
     if values.len() != usize::from(count).div_ceil(8) {
-        return Err(Exception::IllegalDataValue);
+        return Err(Illegal::DataValue);
     }
-    registers.bits(Table::Coil, address, count).ok_or(Exception::IllegalDataAddress)?;
+    registers.bits(Table::Coil, address, count).ok_or(Illegal::DataAddress)?;
     let bits: Vec<bool> = (0..usize::from(count)).map(|bit| values[bit / 8] >> (bit % 8) & 1 == 1).collect();
     registers.set_bits(Table::Coil, address, &bits);
     Ok(head.to_vec())
 }
 
-fn write_registers(registers: &mut Registers, data: &[u8]) -> Result<Vec<u8>, Exception> {
-    let (head, address, count, values) = block(data, 123)?;
+fn write_registers(registers: &mut Registers, data: &[u8]) -> Result<Vec<u8>, Illegal> {
+    let Block { head, address, count, values } = block(data, 123)?;
     if values.len() != usize::from(count) * 2 {
-        return Err(Exception::IllegalDataValue);
+        return Err(Illegal::DataValue);
     }
-    registers.words(Table::Holding, address, count).ok_or(Exception::IllegalDataAddress)?;
+    registers.words(Table::Holding, address, count).ok_or(Illegal::DataAddress)?;
     let words: Vec<u16> = values.chunks_exact(2).map(|word| u16::from_be_bytes([word[0], word[1]])).collect();
     registers.set_words(Table::Holding, address, &words);
     Ok(head.to_vec())
 }
 
 /// Address and count of a read.
-fn range(data: &[u8], max: u16) -> Result<(u16, u16), Exception> {
+fn range(data: &[u8], max: u16) -> Result<(u16, u16), Illegal> {
     let (address, count) = two(data)?;
-    if (1..=max).contains(&count) { Ok((address, count)) } else { Err(Exception::IllegalDataValue) }
+    if (1..=max).contains(&count) { Ok((address, count)) } else { Err(Illegal::DataValue) }
 }
 
-/// Address, count and values of a write of many; `head` is what the answer repeats.
-fn block(data: &[u8], max: u16) -> Result<(&[u8], u16, u16, &[u8]), Exception> {
-    let (head, rest) = data.split_at_checked(4).ok_or(Exception::IllegalDataValue)?;
+/// A write of many.
+struct Block<'a> {
+    /// Address and count as they came: what the answer repeats.
+    head: &'a [u8],
+    address: u16,
+    count: u16,
+    values: &'a [u8],
+}
+
+fn block(data: &[u8], max: u16) -> Result<Block<'_>, Illegal> {
+    let (head, rest) = data.split_at_checked(4).ok_or(Illegal::DataValue)?;
     let (address, count) = range(head, max)?;
     match rest {
-        [bytes, values @ ..] if usize::from(*bytes) == values.len() => Ok((head, address, count, values)),
-        _ => Err(Exception::IllegalDataValue),
+        [bytes, values @ ..] if usize::from(*bytes) == values.len() => Ok(Block { head, address, count, values }),
+        _ => Err(Illegal::DataValue),
     }
 }
 
-fn two(data: &[u8]) -> Result<(u16, u16), Exception> {
+fn two(data: &[u8]) -> Result<(u16, u16), Illegal> {
     match *data {
         [a, b, c, d] => Ok((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))),
-        _ => Err(Exception::IllegalDataValue),
+        _ => Err(Illegal::DataValue),
     }
 }
 
