@@ -29,7 +29,7 @@ impl Decimal {
     pub fn shortest(x: f64, same: impl Fn(f64) -> bool) -> Option<Self> {
         for (places, ten) in (0..).zip(TENS) {
             let digits = (x * ten).round();
-            if !(digits.abs() < EXACT) {
+            if digits.is_nan() || digits.abs() >= EXACT {
                 return None;
             }
             // Both sides of the division are exact, so it gives what parsing the decimal would give.
