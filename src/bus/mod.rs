@@ -12,6 +12,8 @@ pub mod modbus;
 pub mod plan;
 pub mod poller;
 pub mod profile;
+pub mod serial;
+pub mod silence;
 pub mod uart;
 
 use std::sync::Arc;
