@@ -3,13 +3,14 @@
 //! In reading order: a [`Poller`] owns one bus and decides whom to ask next; [`plan`] joins points into the fewest
 //! requests; [`link`] is how the bus is reached; [`modbus`] builds requests and reads answers behind the [`guard`],
 //! which lets no stale or damaged answer through; [`uart`] frames what devices say unasked; [`decode`] turns words
-//! and fields into values; [`profile`] is a device type as data.
+//! and fields into values; [`point`] is a point as it is written, and [`profile`] a device type as data.
 
 pub mod decode;
 pub mod guard;
 pub mod link;
 pub mod modbus;
 pub mod plan;
+pub mod point;
 pub mod poller;
 pub mod profile;
 pub mod uart;
