@@ -1,6 +1,89 @@
-//! SQLite.
-use super::*;
+//! The store: a thread that owns the one connection to SQLite, and what is handed to it.
+
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::watch;
+
+use super::file::Owned;
+use super::tables::Bounds;
+use super::writer::{Load, Request, Writer};
+use super::{Batch, Config, EntryId, Event, OpenError, QueueId, Recovered};
+use crate::status::{self, State};
+
+/// The store. Nothing here waits for the disk but [`Store::open`] and [`Store::close`].
 #[derive(Debug)]
-pub struct Store;
-#[derive(Debug)]
-pub struct OpenError;
+pub struct Store {
+    requests: Sender<Request>,
+    events: UnboundedReceiver<Event>,
+    status: watch::Receiver<status::Store>,
+    thread: JoinHandle<bool>,
+}
+
+impl Store {
+    /// Opens the store and its thread; blocks while it reads.
+    ///
+    /// # Errors
+    /// When it cannot be used as it is. One that is damaged is moved aside and does not count as such.
+    pub fn open(config: &Config) -> Result<(Self, Recovered), OpenError> {
+        let bounds = Bounds { bytes: config.max_size.0, age: config.max_age.0, when_full: config.when_full };
+        let owned = Owned::take(&config.path)?;
+        let (tables, recovered) = owned.open(bounds)?;
+        let first = status::Store {
+            path: config.path.display().to_string(),
+            state: State::Up,
+            max_bytes: bounds.bytes,
+            ..status::Store::default()
+        };
+        let (requests, inbox) = channel();
+        let (outbox, events) = unbounded_channel();
+        let (reporter, status) = watch::channel(first);
+        let writer = Writer::new(owned, tables, bounds, inbox, outbox, reporter);
+        let thread = std::thread::Builder::new()
+            .name("store".into())
+            .spawn(move || writer.run())
+            .map_err(|e| OpenError::Io { path: config.path.clone(), what: format!("cannot start its thread: {e}") })?;
+        Ok((Self { requests, events, status, thread }, recovered))
+    }
+
+    /// Hands over a batch; [`Event::Committed`] says when it is on the disk.
+    pub fn commit(&self, batch: Batch) {
+        self.ask(Request::Commit(batch));
+    }
+
+    /// Asks for the entries of `queue` after `after`: at most `limit`, and no more than `max_bytes` unless the first
+    /// alone has more. [`Event::Loaded`] brings them.
+    pub fn load(&self, queue: QueueId, after: EntryId, limit: usize, max_bytes: usize) {
+        self.ask(Request::Load(Load { queue, after, limit, max_bytes }));
+    }
+
+    /// Where answers come.
+    pub fn events(&mut self) -> &mut UnboundedReceiver<Event> {
+        &mut self.events
+    }
+
+    /// What the store reports of itself.
+    pub fn status(&self) -> watch::Receiver<status::Store> {
+        self.status.clone()
+    }
+
+    /// Waits until all that was handed over is on the disk; blocks. A disk that takes nothing is given a few seconds.
+    /// Returns whether everything was written.
+    pub fn close(self) -> bool {
+        drop(self.requests);
+        self.thread.join().unwrap_or(false)
+    }
+
+    /// Bounds the database file, in pages, as a full disk would; for tests.
+    #[cfg(test)]
+    pub(super) fn limit_pages(&self, pages: u32) {
+        self.ask(Request::LimitPages(pages));
+    }
+
+    fn ask(&self, request: Request) {
+        if self.requests.send(request).is_err() {
+            tracing::error!("the store's thread is gone: nothing more is written");
+        }
+    }
+}

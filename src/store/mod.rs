@@ -2,12 +2,21 @@
 //!
 //! Two halves. [`tail`] is pure and lives in the broker's router: entries newer than the last commit, and who waits for
 //! them to be durable; an entry that all its queues acknowledge before the commit window ends never touches the disk.
-//! [`Store`] is a thread that owns the one SQLite connection: each batch is one transaction.
+//! [`Store`] is a thread that owns the one SQLite connection: each batch is one transaction. `tables` and `removal` are
+//! what a transaction does, `file` is how the database is opened, `salvage` what is read from a damaged one.
 //!
 //! A message is stored once, however many queues want it. Entry ids only ever grow, over restarts too, and order all queues.
 
-mod db;
 pub mod tail;
+mod db;
+mod writer;
+mod tables;
+mod removal;
+mod rows;
+mod file;
+mod salvage;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +28,8 @@ use crate::message::{Message, QoS};
 use crate::mqtt::SubscribeOptions;
 use crate::units::{Period, Size};
 
-pub use db::{OpenError, Store};
+pub use db::Store;
+pub use file::OpenError;
 
 /// `[store]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -94,6 +104,8 @@ pub struct Subscription {
 /// What one transaction changes. Applied in the order of the fields.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
+    /// Sessions that ended: they and their queues go.
+    pub ended: Vec<QueueId>,
     /// Sessions made or changed: inserted or replaced by their queue id.
     pub sessions: Vec<Session>,
     /// New entries, ids ascending.
@@ -102,8 +114,6 @@ pub struct Batch {
     pub acked: Vec<(QueueId, EntryId)>,
     /// Single entries that are done, in queues that have older ones still open.
     pub acked_single: Vec<(QueueId, EntryId)>,
-    /// Sessions that ended: they and their queues go.
-    pub ended: Vec<QueueId>,
     /// Retained messages set (a payload) or cleared (an empty one).
     pub retained: Vec<Arc<Message>>,
 }

@@ -1,1 +1,5 @@
+//! Tests against real peers; `./tests/run` prepares them. One program, so that it is linked once.
 
+mod support;
+
+mod simulator;

@@ -1,0 +1,221 @@
+//! The database file: one owner, its own schema, and what happens when it is none of that.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
+
+use super::Recovered;
+use super::salvage;
+use super::tables::{Bounds, Tables};
+use crate::clock::Timestamp;
+
+/// The schema, step by step: step n leads from `user_version` n to n + 1.
+const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001-queues-sessions-retained.sql")];
+
+/// `PRAGMA application_id` of a store: "FPst".
+const APPLICATION_ID: i32 = 0x4650_7374;
+
+/// Why the store cannot be opened.
+#[derive(Debug)]
+pub enum OpenError {
+    /// A later Fieldpost wrote it; going back is not possible without losing what this one does not know.
+    Newer { path: PathBuf, found: i64, known: i64 },
+    /// Another process has it open.
+    Locked { path: PathBuf },
+    /// It is the sound database of another program.
+    Foreign { path: PathBuf },
+    /// It cannot be read or written.
+    Io { path: PathBuf, what: String },
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::Newer { path, found, known } => write!(
+                f,
+                "the store {} was written by a newer fieldpost (its schema is {found}, this one knows {known}): \
+                 install that version again, or move the file away to begin with an empty store",
+                path.display()
+            ),
+            OpenError::Locked { path } => write!(
+                f,
+                "the store {} is in use by another fieldpost: stop that one first, or set another `path` in [store]",
+                path.display()
+            ),
+            OpenError::Foreign { path } => write!(
+                f,
+                "{} is the database of another program and is left alone: set another `path` in [store]",
+                path.display()
+            ),
+            OpenError::Io { path, what } => write!(f, "cannot open the store {}: {what}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// The file, held against other processes for as long as this lives. None of it for `:memory:`.
+#[derive(Debug)]
+pub(super) struct Owned {
+    path: PathBuf,
+    /// The kernel lets go of the lock with the process, however that ends.
+    _lock: Option<File>,
+}
+
+impl Owned {
+    /// Takes the file at `path`; makes its folder when there is none.
+    pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
+        if in_memory(path) {
+            return Ok(Self { path: path.into(), _lock: None });
+        }
+        let io = |what: &str, e: io::Error| OpenError::Io { path: path.into(), what: format!("{what}: {e}") };
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            fs::create_dir_all(folder).map_err(|e| io(&format!("cannot make the folder {}", folder.display()), e))?;
+        }
+        // Beside the database and never removed: a lock on a file that can be replaced locks nobody out.
+        let lock = beside(path, ".lock");
+        let file = private().open(&lock).map_err(|e| io(&format!("cannot open {}", lock.display()), e))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { path: path.into(), _lock: Some(file) }),
+            Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.into() }),
+            Err(TryLockError::Error(e)) => Err(io(&format!("cannot lock {}", lock.display()), e)),
+        }
+    }
+
+    /// Opens the database. One that is damaged is moved aside, and what can be read of it is carried over.
+    pub(super) fn open(&self, bounds: Bounds) -> Result<(Tables, Recovered), OpenError> {
+        let opened = self.connect().and_then(|connection| Ok(Tables::new(connection, bounds)?));
+        match opened {
+            Err(Refused::Sqlite(e)) if damaged(&e) || e.sqlite_error_code() == Some(ErrorCode::Unknown) => {
+                self.renew(bounds, &explain(&e))
+            }
+            opened => opened.map_err(|e| e.at(&self.path)),
+        }
+    }
+
+    /// Moves the damaged database aside and begins a new one with what can be read of the old. No connection to it
+    /// may be open.
+    pub(super) fn renew(&self, bounds: Bounds, why: &str) -> Result<(Tables, Recovered), OpenError> {
+        let io = |what: String| OpenError::Io { path: self.path.clone(), what };
+        let time = Timestamp::now().to_string().replace([':', '.'], "-");
+        let aside = beside(&self.path, &format!(".damaged-{time}"));
+        tracing::error!(
+            "the store {} is damaged ({why}): it is kept as {}, and a new one begins with what can be read of it",
+            self.path.display(),
+            aside.display()
+        );
+        for part in ["", "-wal", "-shm"] {
+            match fs::rename(beside(&self.path, part), beside(&aside, part)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(io(format!("it is damaged ({why}) and cannot be moved aside: {e}")));
+                }
+                _ => {}
+            }
+        }
+        let begin = || {
+            let mut connection = self.connect()?;
+            salvage::carry_over(&aside, &mut connection)?;
+            Ok(Tables::new(connection, bounds)?)
+        };
+        begin().map_err(|e: Refused| e.at(&self.path))
+    }
+
+    /// A connection to a database with the schema of today.
+    fn connect(&self) -> Result<Connection, Refused> {
+        let mut connection = if in_memory(&self.path) {
+            Connection::open_in_memory()?
+        } else {
+            // SQLite gives its -wal and -shm files the mode of the database.
+            drop(private().open(&self.path));
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            Connection::open_with_flags(&self.path, flags)?
+        };
+        connection.busy_timeout(Duration::from_secs(2))?;
+        let number = |pragma: &str| connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0));
+        let (application, found) = (number("application_id")?, number("user_version")?);
+        let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        let known = MIGRATIONS.len() as i64;
+        if tables > 0 && application != i64::from(APPLICATION_ID) {
+            return Err(Refused::Open(OpenError::Foreign { path: self.path.clone() }));
+        }
+        if found > known {
+            return Err(Refused::Open(OpenError::Newer { path: self.path.clone(), found, known }));
+        }
+        // FULL: what is committed survives a power cut. WAL costs one write and one sync for it.
+        connection.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+             PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 4194304; PRAGMA temp_store = MEMORY;",
+        )?;
+        for (n, step) in MIGRATIONS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
+            let transaction = connection.transaction()?;
+            transaction.execute_batch(step)?;
+            transaction.pragma_update(None, "user_version", n as i64 + 1)?;
+            transaction.commit()?;
+        }
+        Ok(connection)
+    }
+}
+
+/// What a person can do something about in an error of SQLite.
+pub(super) fn explain(error: &Error) -> String {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "disk full".into(),
+        Some(ErrorCode::ReadOnly) => "the file or its file system is read-only".into(),
+        Some(ErrorCode::CannotOpen) => format!("the file cannot be opened ({error})"),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "another program holds it locked".into(),
+        Some(ErrorCode::SystemIoFailure) => format!("the disk fails ({error})"),
+        _ => error.to_string(),
+    }
+}
+
+/// Whether trying again cannot help.
+pub(super) fn damaged(error: &Error) -> bool {
+    // A value that is not of its column's type was not written by this program.
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+        || matches!(
+            error,
+            Error::FromSqlConversionFailure(..) | Error::InvalidColumnType(..) | Error::IntegralValueOutOfRange(..)
+        )
+}
+
+enum Refused {
+    Open(OpenError),
+    Sqlite(Error),
+}
+
+impl Refused {
+    fn at(self, path: &Path) -> OpenError {
+        match self {
+            Refused::Open(e) => e,
+            Refused::Sqlite(e) => OpenError::Io { path: path.into(), what: explain(&e) },
+        }
+    }
+}
+
+impl From<Error> for Refused {
+    fn from(e: Error) -> Self {
+        Refused::Sqlite(e)
+    }
+}
+
+fn in_memory(path: &Path) -> bool {
+    path == Path::new(":memory:")
+}
+
+/// Open for writing, made when missing, for this user's eyes only.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}

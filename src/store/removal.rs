@@ -1,0 +1,114 @@
+//! Taking entries out, and the messages that nobody wants any more with them.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, Result, Statement};
+
+use super::QueueId;
+use super::tables::Books;
+
+/// Rows looked at in one step, which bounds memory.
+const CHUNK: i64 = 1000;
+
+/// What a message counts: its bytes, and about what its rows need beside them.
+pub(super) const SIZE: &str =
+    "(octet_length(topic) + octet_length(payload) + coalesce(octet_length(properties), 0) + 48)";
+
+/// The statements of a transaction that take rows out, and the counters they keep.
+pub(super) struct Removal<'t> {
+    next_ids: Statement<'t>,
+    entries: Statement<'t>,
+    orphans: Statement<'t>,
+    oldest: Statement<'t>,
+    messages: Statement<'t>,
+}
+
+impl<'t> Removal<'t> {
+    pub(super) fn new(connection: &'t Connection) -> Result<Self> {
+        let orphans = format!(
+            "DELETE FROM message WHERE id BETWEEN ?1 AND ?2 AND NOT EXISTS \
+             (SELECT 1 FROM session CROSS JOIN entry ON entry.queue = session.queue AND entry.id = message.id) \
+             RETURNING {SIZE}"
+        );
+        Ok(Self {
+            next_ids: connection
+                .prepare("SELECT id FROM entry WHERE queue = ?1 AND id BETWEEN ?2 AND ?3 ORDER BY id LIMIT ?4")?,
+            entries: connection.prepare("DELETE FROM entry WHERE queue = ?1 AND id BETWEEN ?2 AND ?3")?,
+            orphans: connection.prepare(&orphans)?,
+            oldest: connection
+                .prepare(&format!("SELECT id, {SIZE} FROM message WHERE id <= ?1 ORDER BY id LIMIT ?2"))?,
+            messages: connection.prepare("DELETE FROM message WHERE id <= ?1")?,
+        })
+    }
+
+    /// Takes the entries `from` to `to`, both included, out of `queue`; messages that no queue holds any more go too.
+    pub(super) fn take(&mut self, books: &mut Books, queue: QueueId, from: i64, to: i64) -> Result<()> {
+        let mut from = from;
+        loop {
+            let ids = self.next_ids.query_map((queue.0, from, to, CHUNK), |row| row.get(0))?;
+            let ids: Vec<i64> = ids.collect::<Result<_>>()?;
+            let (Some(&first), Some(&last)) = (ids.first(), ids.last()) else { return Ok(()) };
+            let gone = self.entries.execute((queue.0, first, last))?;
+            books.left(queue, gone as u64);
+            for (first, last) in runs(&ids) {
+                let sizes = self.orphans.query_map((first, last), |row| row.get::<_, i64>(0))?;
+                for size in sizes {
+                    books.freed(size?);
+                }
+            }
+            if ids.len() < CHUNK as usize || last == to {
+                return Ok(());
+            }
+            from = last + 1;
+        }
+    }
+
+    /// Drops the oldest messages, in all queues, for as long as more than `keep` bytes are held, and in any case those
+    /// up to the id `expired`. Adds to `dropped` how many entries each queue lost.
+    pub(super) fn drop_oldest(
+        &mut self,
+        books: &mut Books,
+        keep: u64,
+        expired: Option<i64>,
+        dropped: &mut BTreeMap<QueueId, u64>,
+    ) -> Result<()> {
+        loop {
+            let most = if books.bytes > keep { i64::MAX } else { expired.unwrap_or(-1) };
+            let rows = self.oldest.query_map((most, CHUNK), |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let mut last = None;
+            for row in rows {
+                let (id, size): (i64, i64) = row?;
+                if books.bytes <= keep && expired.is_none_or(|expired| id > expired) {
+                    break;
+                }
+                books.freed(size);
+                last = Some(id);
+            }
+            let Some(last) = last else { return Ok(()) };
+            for queue in books.queues() {
+                let gone = self.entries.execute((queue.0, 0, last))? as u64;
+                if gone > 0 {
+                    books.left(queue, gone);
+                    *dropped.entry(queue).or_default() += gone;
+                }
+            }
+            self.messages.execute([last])?;
+        }
+    }
+}
+
+/// The runs of consecutive numbers in ascending `ids`, as first and last.
+fn runs(ids: &[i64]) -> impl Iterator<Item = (i64, i64)> {
+    ids.chunk_by(|a, b| a + 1 == *b).map(|run| (run[0], run[run.len() - 1]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_runs() {
+        assert_eq!(runs(&[1, 2, 3, 7, 9, 10]).collect::<Vec<_>>(), [(1, 3), (7, 7), (9, 10)]);
+        assert_eq!(runs(&[]).count(), 0);
+    }
+}

@@ -1,0 +1,143 @@
+//! What can still be read of a damaged store.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, Result, params_from_iter};
+
+use super::removal::SIZE;
+
+/// Rows asked for at once; behind a damaged place, how far to jump at first.
+const STEP: i64 = 500;
+
+/// A table, its columns, the first of which is its key in order, and the rows wanted of it.
+struct Table {
+    name: &'static str,
+    columns: &'static str,
+    of: Option<u32>,
+}
+
+/// Copies what can be read of the store at `from` into the empty one behind `to`.
+///
+/// # Errors
+/// When the new store cannot be written. What cannot be read of the old one is skipped and reported in the log.
+pub(super) fn carry_over(from: &Path, to: &mut Connection) -> Result<()> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let old = match Connection::open_with_flags(from, flags) {
+        Ok(old) => old,
+        Err(e) => {
+            tracing::error!("nothing can be read of the damaged store: {e}");
+            return Ok(());
+        }
+    };
+    let new = to.transaction()?;
+    let mut damaged_places = 0;
+    for sql in [
+        "SELECT key, value FROM meta",
+        "SELECT queue, client_id, expiry, left_at, subscriptions FROM session",
+        "SELECT topic, payload, qos, at, properties FROM retained",
+    ] {
+        damaged_places += copy_plain(&old, &new, sql)?;
+    }
+    let message = Table { name: "message", columns: "id, topic, payload, qos, retain, at, properties", of: None };
+    damaged_places += copy_ranges(&old, &new, &message)?;
+    let queues: Vec<u32> =
+        new.prepare("SELECT queue FROM session")?.query_map([], |row| row.get(0))?.collect::<Result<_>>()?;
+    for queue in queues {
+        let entry = Table { name: "entry", columns: "id, queue, qos, retain, subscription_ids", of: Some(queue) };
+        damaged_places += copy_ranges(&old, &new, &entry)?;
+    }
+    // What lost its other half is of no use.
+    new.execute_batch(&format!(
+        "DELETE FROM entry WHERE id NOT IN (SELECT id FROM message); \
+         DELETE FROM message WHERE id NOT IN (SELECT id FROM entry); \
+         UPDATE session SET entries = (SELECT count(*) FROM entry WHERE entry.queue = session.queue); \
+         INSERT OR REPLACE INTO meta SELECT 'bytes', coalesce(sum({SIZE}), 0) FROM message;"
+    ))?;
+    let count = |sql: &str| new.query_row(sql, [], |row| row.get::<_, i64>(0));
+    tracing::error!(
+        "of the damaged store {} messages, {} sessions and {} retained messages were read; {damaged_places} places were \
+         unreadable",
+        count("SELECT count(*) FROM message")?,
+        count("SELECT count(*) FROM session")?,
+        count("SELECT count(*) FROM retained")?,
+    );
+    new.commit()
+}
+
+/// Copies the rows of `sql` up to the first that cannot be read. Returns how often reading failed.
+fn copy_plain(old: &Connection, new: &Connection, sql: &str) -> Result<u32> {
+    let Ok(mut select) = old.prepare(sql) else { return Ok(1) };
+    let columns = select.column_names().collect::<Vec<_>>().join(", ");
+    let table = sql.rsplit(' ').next().expect("a statement has a last word");
+    let mut insert = prepare_insert(new, table, &columns)?;
+    let width = select.column_count();
+    let Ok(mut rows) = select.query([]) else { return Ok(1) };
+    loop {
+        match rows.next() {
+            Ok(Some(row)) => {
+                let Ok(values) = (0..width).map(|i| row.get(i)).collect::<Result<Vec<rusqlite::types::Value>>>() else {
+                    continue;
+                };
+                insert_or_skip(&mut insert, values)?;
+            }
+            Ok(None) => return Ok(0),
+            Err(_) => return Ok(1),
+        }
+    }
+}
+
+/// Copies rows in order of their key, and jumps over what cannot be read: a little at first, then further and further.
+fn copy_ranges(old: &Connection, new: &Connection, table: &Table) -> Result<u32> {
+    let Table { name, columns, of } = table;
+    let queue = of.map_or(String::new(), |queue| format!("queue = {queue} AND "));
+    let sql = format!("SELECT {columns} FROM {name} WHERE {queue}id > ?1 ORDER BY id LIMIT {STEP}");
+    let Ok(mut select) = old.prepare(&sql) else { return Ok(1) };
+    let mut insert = prepare_insert(new, name, columns)?;
+    let width = select.column_count();
+    let (mut after, mut jump, mut failures) = (0_i64, STEP, 0);
+    loop {
+        let mut read = 0;
+        let failed = {
+            let mut rows = match select.query([after]) {
+                Ok(rows) => rows,
+                Err(_) => return Ok(failures + 1),
+            };
+            loop {
+                match rows.next() {
+                    Ok(Some(row)) => {
+                        let Ok(id) = row.get::<_, i64>(0) else { break true };
+                        let values = (0..width).map(|i| row.get(i)).collect::<Result<Vec<_>>>();
+                        (after, read) = (id, read + 1);
+                        if let Ok(values) = values {
+                            insert_or_skip(&mut insert, values)?;
+                        }
+                    }
+                    Ok(None) => break false,
+                    Err(_) => break true,
+                }
+            }
+        };
+        if failed {
+            failures += 1;
+            jump = if read > 0 { STEP } else { jump.saturating_mul(2) };
+            let Some(next) = after.checked_add(jump) else { return Ok(failures) };
+            after = next;
+        } else if read < STEP {
+            return Ok(failures);
+        }
+    }
+}
+
+fn prepare_insert<'c>(new: &'c Connection, table: &str, columns: &str) -> Result<rusqlite::Statement<'c>> {
+    let marks = vec!["?"; columns.split(',').count()].join(", ");
+    new.prepare(&format!("INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})"))
+}
+
+/// A row that breaks a rule of the table is as unreadable as one that cannot be read.
+fn insert_or_skip(insert: &mut rusqlite::Statement<'_>, values: Vec<rusqlite::types::Value>) -> Result<()> {
+    match insert.execute(params_from_iter(values)) {
+        Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation) => Ok(()),
+        Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::TypeMismatch) => Ok(()),
+        done => done.map(drop),
+    }
+}

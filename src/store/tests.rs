@@ -1,0 +1,434 @@
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::message::Properties;
+use crate::status::State;
+
+const QUEUE: QueueId = QueueId(1);
+
+/// A folder with a store in it.
+struct Place {
+    folder: TempDir,
+    config: Config,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = Config { path: folder.path().join("deep/store.db"), ..Config::default() };
+        Self { folder, config }
+    }
+
+    fn path(&self) -> &Path {
+        &self.config.path
+    }
+
+    fn open(&self) -> (Store, Recovered) {
+        Store::open(&self.config).expect("the store opens")
+    }
+
+    fn aside(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.folder.path().join("deep")).expect("the folder is there");
+        let mut found: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+        found.retain(|path| path.to_string_lossy().contains(".damaged-") && !path.to_string_lossy().ends_with("-wal"));
+        found
+    }
+}
+
+fn session(queue: QueueId, client_id: &str) -> Session {
+    Session { client_id: client_id.into(), queue, expiry: 60, left: None, subscriptions: Vec::new() }
+}
+
+fn append(id: u64, payload: &[u8], queues: &[QueueId]) -> Append {
+    let message = Arc::new(Message::new("plant/level", payload.to_vec()));
+    let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new() };
+    Append { id: EntryId(id), message, queues: queues.iter().map(|queue| (*queue, delivery.clone())).collect() }
+}
+
+/// A session with `ids` in its queue, each with its own number as payload.
+fn filled(ids: std::ops::RangeInclusive<u64>) -> Batch {
+    let appends = ids.map(|id| append(id, id.to_string().as_bytes(), &[QUEUE])).collect();
+    Batch { sessions: vec![session(QUEUE, "a")], appends, ..Batch::default() }
+}
+
+fn commit(store: &mut Store, batch: Batch) -> (Vec<(QueueId, u64)>, bool) {
+    store.commit(batch);
+    match store.events().blocking_recv() {
+        Some(Event::Committed { dropped, full }) => (dropped, full),
+        other => panic!("{other:?} instead of a commit"),
+    }
+}
+
+fn load(store: &mut Store, queue: QueueId, after: u64, limit: usize, max_bytes: usize) -> (Vec<Entry>, bool) {
+    store.load(queue, EntryId(after), limit, max_bytes);
+    match store.events().blocking_recv() {
+        Some(Event::Loaded { queue: of, entries, complete }) if of == queue => (entries, complete),
+        other => panic!("{other:?} instead of a load"),
+    }
+}
+
+fn ids(store: &mut Store, queue: QueueId) -> Vec<u64> {
+    let (entries, complete) = load(store, queue, 0, usize::MAX, usize::MAX);
+    assert!(complete);
+    entries.iter().map(|entry| entry.id.0).collect()
+}
+
+fn wait_for(store: &Store, what: impl FnMut(&crate::status::Store) -> bool) -> crate::status::Store {
+    let mut status = store.status();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(async { status.wait_for(what).await.expect("the store lives").clone() })
+}
+
+#[test]
+fn keeps_everything_of_a_message_and_its_delivery() {
+    let place = Place::new();
+    let (mut store, recovered) = place.open();
+    assert!(recovered.sessions.is_empty() && recovered.retained.is_empty());
+    let message = Message {
+        topic: "πlant/level".into(),
+        payload: vec![0, 255, 10].into(),
+        qos: QoS::ExactlyOnce,
+        retain: true,
+        at: Timestamp::now(),
+        properties: Some(Box::new(Properties {
+            expiry: Some(9),
+            user: vec![("k".into(), "v".into()), ("k".into(), "w".into())],
+            ..Properties::default()
+        })),
+    };
+    let delivery = Delivery { qos: QoS::AtLeastOnce, retain: true, subscription_ids: vec![3, 70_000] };
+    let mut kept = session(QUEUE, "a");
+    kept.left = Some(Timestamp(7));
+    kept.subscriptions =
+        vec![Subscription { filter: "πlant/#".into(), options: SubscribeOptions::default(), id: Some(3) }];
+    let appends =
+        vec![Append { id: EntryId(5), message: Arc::new(message.clone()), queues: vec![(QUEUE, delivery.clone())] }];
+    commit(
+        &mut store,
+        Batch { sessions: vec![kept.clone()], appends, retained: vec![Arc::new(message.clone())], ..Batch::default() },
+    );
+    assert!(store.close());
+
+    let (mut store, recovered) = place.open();
+    assert_eq!(recovered.sessions, [(kept, Depth { entries: 1, oldest: Some(message.at) })]);
+    assert_eq!(recovered.retained, [Arc::new(message.clone())]);
+    let (entries, _) = load(&mut store, QUEUE, 0, 10, 1000);
+    assert_eq!((entries[0].id, &*entries[0].message, &entries[0].delivery), (EntryId(5), &message, &delivery));
+}
+
+#[test]
+fn pages_by_number_and_by_bytes() {
+    let place = Place::new();
+    let (mut store, _) = place.open();
+    commit(&mut store, filled(1..=10));
+    let page = |store: &mut Store, after, limit, bytes| {
+        let (entries, complete) = load(store, QUEUE, after, limit, bytes);
+        (entries.iter().map(|entry| entry.id.0).collect::<Vec<_>>(), complete)
+    };
+    assert_eq!(page(&mut store, 0, 4, 1000), (vec![1, 2, 3, 4], false));
+    assert_eq!(page(&mut store, 4, 6, 1000), (vec![5, 6, 7, 8, 9, 10], true));
+    assert_eq!(page(&mut store, 10, 6, 1000), (vec![], true));
+    let size = "plant/level".len() + 1;
+    assert_eq!(page(&mut store, 0, 100, 3 * size), (vec![1, 2, 3], false));
+    assert_eq!(page(&mut store, 0, 100, 1), (vec![1], false));
+    assert_eq!(page(&mut store, 9, 100, 1), (vec![10], true));
+}
+
+#[test]
+fn acknowledged_entries_go_and_their_ids_never_come_back() {
+    let place = Place::new();
+    let (mut store, _) = place.open();
+    commit(&mut store, filled(1..=2500));
+    let acked = vec![(QUEUE, EntryId(2400))];
+    let acked_single = vec![(QUEUE, EntryId(2450)), (QUEUE, EntryId(2452))];
+    commit(&mut store, Batch { acked, acked_single, ..Batch::default() });
+    let left = ids(&mut store, QUEUE);
+    assert_eq!((left.len(), left[0]), (98, 2401));
+    assert!(!left.contains(&2450) && left.contains(&2451) && !left.contains(&2452));
+    assert_eq!(wait_for(&store, |s| s.commits == 2).entries, 98);
+    // Ids that were acknowledged in memory and never written count as well.
+    commit(&mut store, Batch { acked: vec![(QUEUE, EntryId(9000))], ..Batch::default() });
+    let status = wait_for(&store, |s| s.commits == 3);
+    assert_eq!((status.entries, status.bytes, status.oldest), (0, 0, None));
+    store.close();
+    let (_, recovered) = place.open();
+    assert_eq!(recovered.next_id, EntryId(9001));
+    assert_eq!(recovered.sessions[0].1, Depth::default());
+}
+
+#[test]
+fn a_message_stays_until_its_last_queue_is_done() {
+    let place = Place::new();
+    let (mut store, _) = place.open();
+    let other = QueueId(2);
+    let sessions = vec![session(QUEUE, "a"), session(other, "b")];
+    let both = [QUEUE, other];
+    let appends = (1..=5).map(|id| append(id, b"x", if id == 3 { &both[..1] } else { &both })).collect();
+    commit(&mut store, Batch { sessions, appends, ..Batch::default() });
+    let all = wait_for(&store, |s| s.commits == 1);
+    assert_eq!(all.entries, 9);
+    commit(&mut store, Batch { acked: vec![(QUEUE, EntryId(5))], ..Batch::default() });
+    assert_eq!(ids(&mut store, other), [1, 2, 4, 5]);
+    assert_eq!(wait_for(&store, |s| s.commits == 2).bytes, all.bytes / 5 * 4);
+    commit(&mut store, Batch { ended: vec![other], ..Batch::default() });
+    assert_eq!(wait_for(&store, |s| s.commits == 3).bytes, 0);
+    store.close();
+    let (_, recovered) = place.open();
+    assert_eq!((recovered.sessions.len(), recovered.next_queue), (1, 3));
+}
+
+#[test]
+fn sessions_change_in_place_and_a_new_one_of_the_same_client_ends_the_old() {
+    let place = Place::new();
+    let (mut store, _) = place.open();
+    commit(&mut store, filled(1..=3));
+    let mut changed = session(QUEUE, "a");
+    changed.expiry = 7;
+    commit(&mut store, Batch { sessions: vec![changed], ..Batch::default() });
+    assert_eq!(ids(&mut store, QUEUE), [1, 2, 3]);
+    let sessions = vec![session(QueueId(8), "a")];
+    commit(&mut store, Batch { sessions, ended: vec![QUEUE], ..Batch::default() });
+    assert_eq!(ids(&mut store, QUEUE), [0; 0]);
+    // Nobody reads a queue without a session.
+    commit(&mut store, Batch { appends: vec![append(4, b"x", &[QUEUE])], ..Batch::default() });
+    assert_eq!(wait_for(&store, |s| s.commits == 4).bytes, 0);
+    store.close();
+    let (_, recovered) = place.open();
+    let clients: Vec<_> = recovered.sessions.iter().map(|(s, depth)| (s.queue.0, s.expiry, depth.entries)).collect();
+    assert_eq!((clients, recovered.next_queue, recovered.next_id), (vec![(8, 60, 0)], 9, EntryId(5)));
+}
+
+#[test]
+fn retained_messages_are_set_and_cleared() {
+    let place = Place::new();
+    let (mut store, _) = place.open();
+    let set = |topic: &str, payload: &str| Arc::new(Message::retained(topic, payload.to_owned()));
+    commit(&mut store, Batch { retained: vec![set("a", "1"), set("b", "1"), set("a", "2")], ..Batch::default() });
+    commit(&mut store, Batch { retained: vec![set("b", ""), set("c", "")], ..Batch::default() });
+    store.close();
+    let (_, recovered) = place.open();
+    assert_eq!(recovered.retained.len(), 1);
+    assert_eq!((&*recovered.retained[0].topic, &recovered.retained[0].payload[..]), ("a", &b"2"[..]));
+    assert!(recovered.retained[0].retain);
+}
+
+#[test]
+fn a_full_store_drops_the_oldest_and_counts_them_by_queue() {
+    let mut place = Place::new();
+    place.config.max_size = Size(10 * 1024);
+    let (mut store, _) = place.open();
+    let other = QueueId(2);
+    let sessions = vec![session(QUEUE, "a"), session(other, "b")];
+    let appends = (1..=5).map(|id| append(id, &[0; 1500], &[QUEUE, other])).collect();
+    assert_eq!(commit(&mut store, Batch { sessions, appends, ..Batch::default() }), (vec![], false));
+    let appends = (6..=8).map(|id| append(id, &[0; 1500], &[QUEUE])).collect();
+    assert_eq!(commit(&mut store, Batch { appends, ..Batch::default() }), (vec![(QUEUE, 2), (other, 2)], false));
+    assert_eq!(ids(&mut store, QUEUE), [3, 4, 5, 6, 7, 8]);
+    assert_eq!(ids(&mut store, other), [3, 4, 5]);
+    let status = wait_for(&store, |s| s.commits == 2);
+    assert_eq!((status.dropped, status.entries), (4, 9));
+    assert!(status.bytes <= 10 * 1024 && status.bytes > 8 * 1024, "{}", status.bytes);
+}
+
+#[test]
+fn a_full_store_that_refuses_says_so_until_there_is_room() {
+    let mut place = Place::new();
+    place.config.max_size = Size(4000);
+    place.config.when_full = WhenFull::RefuseNew;
+    let (mut store, _) = place.open();
+    let big = |id| append(id, &[0; 1500], &[QUEUE]);
+    let sessions = vec![session(QUEUE, "a")];
+    assert!(!commit(&mut store, Batch { sessions, appends: vec![big(1), big(2)], ..Batch::default() }).1);
+    assert!(commit(&mut store, Batch { appends: vec![big(3)], ..Batch::default() }).1);
+    assert_eq!(ids(&mut store, QUEUE), [1, 2, 3]);
+    assert!(!commit(&mut store, Batch { acked: vec![(QUEUE, EntryId(1))], ..Batch::default() }).1);
+}
+
+#[test]
+fn what_is_too_old_goes_but_a_clock_that_was_not_set_makes_nothing_old() {
+    let place = Place::new();
+    let (mut store, _) = place.open();
+    let now = Timestamp::now().0;
+    let day = 24 * 3600 * 1000;
+    let aged = |id, at| {
+        let mut append = append(id, b"x", &[QUEUE]);
+        append.message = Arc::new(Message { at: Timestamp(at), ..(*append.message).clone() });
+        append
+    };
+    let sessions = vec![session(QUEUE, "a")];
+    let appends = vec![aged(1, 1000), aged(2, now - 31 * day), aged(3, 2000), aged(4, now - 29 * day)];
+    let (dropped, _) = commit(&mut store, Batch { sessions, appends, ..Batch::default() });
+    assert_eq!(dropped, [(QUEUE, 2)]);
+    assert_eq!(ids(&mut store, QUEUE), [3, 4]);
+}
+
+#[test]
+fn the_file_is_for_its_owner_only_and_for_one_process() {
+    let place = Place::new();
+    let (store, _) = place.open();
+    let mode = fs::metadata(place.path()).expect("the file is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let refused = Store::open(&place.config).expect_err("a second owner");
+    assert!(matches!(refused, OpenError::Locked { .. }));
+    assert!(refused.to_string().contains("in use by another fieldpost"), "{refused}");
+    store.close();
+    place.open();
+}
+
+#[test]
+fn nothing_is_kept_in_memory_and_no_file_is_made() {
+    let config = Config { path: ":memory:".into(), ..Config::default() };
+    let (mut store, _) = Store::open(&config).expect("it opens");
+    commit(&mut store, filled(1..=3));
+    assert_eq!(ids(&mut store, QUEUE), [1, 2, 3]);
+    assert!(store.close());
+    assert!(!Path::new(":memory:").exists());
+}
+
+#[test]
+fn a_file_that_is_no_database_is_moved_aside() {
+    let place = Place::new();
+    fs::create_dir_all(place.path().parent().expect("a folder")).expect("a folder");
+    fs::write(place.path(), "not a database at all, but some text that somebody may want back").expect("written");
+    let (mut store, recovered) = place.open();
+    assert!(recovered.sessions.is_empty());
+    commit(&mut store, filled(1..=3));
+    let aside = place.aside();
+    assert_eq!(aside.len(), 1);
+    assert!(fs::read_to_string(&aside[0]).expect("kept").starts_with("not a database"));
+}
+
+#[test]
+fn the_database_of_another_program_and_of_a_later_version_are_left_alone() {
+    let place = Place::new();
+    fs::create_dir_all(place.path().parent().expect("a folder")).expect("a folder");
+    let other = rusqlite::Connection::open(place.path()).expect("a database");
+    other.execute_batch("CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1)").expect("a table");
+    drop(other);
+    let refused = Store::open(&place.config).expect_err("not ours");
+    assert!(matches!(refused, OpenError::Foreign { .. }), "{refused}");
+
+    fs::remove_file(place.path()).expect("removed");
+    place.open().0.close();
+    let later = rusqlite::Connection::open(place.path()).expect("a database");
+    later.pragma_update(None, "user_version", 99).expect("set");
+    drop(later);
+    let refused = Store::open(&place.config).expect_err("too new");
+    assert!(matches!(refused, OpenError::Newer { found: 99, .. }), "{refused}");
+    assert!(refused.to_string().contains("newer fieldpost"), "{refused}");
+    assert!(place.aside().is_empty());
+}
+
+/// Overwrites a third of the pages in the middle of the store.
+fn damage(path: &Path) {
+    let file = fs::OpenOptions::new().write(true).open(path).expect("the file opens");
+    let pages = file.metadata().expect("its size").len() / 4096;
+    assert!(pages > 100, "{pages}");
+    for page in pages / 3..2 * pages / 3 {
+        file.write_all_at(&[0xA5; 4096], page * 4096).expect("overwritten");
+    }
+}
+
+#[test]
+fn what_can_be_read_of_a_damaged_store_is_carried_over() {
+    let place = Place::new();
+    let (mut store, _) = place.open();
+    let mut batch = filled(1..=4000);
+    batch.appends.iter_mut().for_each(|a| {
+        a.message = Arc::new(Message::new("plant/level", [&a.message.payload[..], &[b' '; 300]].concat()));
+    });
+    commit(&mut store, batch);
+    store.close();
+    damage(place.path());
+
+    // The damage is not seen before its place is read: in the running store.
+    let (mut store, _) = place.open();
+    let (entries, complete) = load(&mut store, QUEUE, 0, usize::MAX, usize::MAX);
+    assert!(complete);
+    let left: Vec<u64> = entries.iter().map(|entry| entry.id.0).collect();
+    assert!(left.len() > 1000 && left.len() < 4000, "{}", left.len());
+    assert!(left.is_sorted());
+    for entry in &entries {
+        assert!(entry.message.payload.starts_with(format!("{} ", entry.id.0).as_bytes()));
+    }
+    assert_eq!(place.aside().len(), 1);
+    commit(&mut store, Batch { appends: vec![append(4001, b"x", &[QUEUE])], ..Batch::default() });
+    assert_eq!(wait_for(&store, |s| s.state == State::Up).entries, left.len() as u64 + 1);
+    store.close();
+    let (_, recovered) = place.open();
+    assert_eq!((recovered.next_id, recovered.sessions[0].1.entries), (EntryId(4002), left.len() as u64 + 1));
+}
+
+#[test]
+fn a_full_disk_loses_nothing_and_the_store_recovers_by_itself() {
+    let place = Place::new();
+    let (mut store, _) = place.open();
+    commit(&mut store, filled(1..=3));
+    store.limit_pages(1);
+    store.commit(Batch { appends: vec![append(4, &[7; 100_000], &[QUEUE])], ..Batch::default() });
+    store.commit(Batch { acked: vec![(QUEUE, EntryId(1))], ..Batch::default() });
+    let status = wait_for(&store, |s| s.state != State::Up);
+    assert!(matches!(&status.state, State::Down(why) if why.contains("disk full")), "{:?}", status.state);
+    assert_eq!((status.commits, status.entries), (1, 3));
+    // What is on the disk can still be read.
+    assert_eq!(ids(&mut store, QUEUE), [1, 2, 3]);
+    store.limit_pages(1 << 20);
+    assert!(matches!(store.events().blocking_recv(), Some(Event::Committed { .. })));
+    assert!(matches!(store.events().blocking_recv(), Some(Event::Committed { .. })));
+    wait_for(&store, |s| s.state == State::Up);
+    assert_eq!(ids(&mut store, QUEUE), [2, 3, 4]);
+}
+
+#[test]
+fn what_is_committed_survives_kill() {
+    let place = Place::new();
+    for _ in 0..3 {
+        let mut child = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", "--ignored", "--nocapture", "store::tests::child_that_commits"])
+            .env("STORE_UNDER_TEST", place.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let mut committed = 0;
+        for line in lines {
+            if let Some(id) = line.expect("text").strip_prefix("committed ") {
+                committed = id.parse().expect("a number");
+                if committed % 100 >= 40 {
+                    child.kill().expect("it is running");
+                    break;
+                }
+            }
+        }
+        child.wait().expect("it ended");
+        assert!(committed > 0);
+        let (mut store, recovered) = place.open();
+        let kept = ids(&mut store, QUEUE);
+        assert!(kept.iter().copied().eq(1..=kept.len() as u64), "{kept:?}");
+        assert!(kept.len() as u64 >= committed, "{} of {committed}", kept.len());
+        assert_eq!(recovered.sessions[0].1.entries, kept.len() as u64);
+        assert_eq!(recovered.next_id, EntryId(kept.len() as u64 + 1));
+        store.close();
+    }
+}
+
+#[test]
+#[ignore = "runs inside `what_is_committed_survives_kill`"]
+fn child_that_commits() {
+    let Some(path) = std::env::var_os("STORE_UNDER_TEST") else { return };
+    let (mut store, recovered) =
+        Store::open(&Config { path: path.into(), ..Config::default() }).expect("the store opens");
+    for id in recovered.next_id.0.. {
+        commit(&mut store, filled(id..=id));
+        println!("committed {id}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

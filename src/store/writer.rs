@@ -1,0 +1,273 @@
+//! The thread that owns the connection: what waits, and what happens when the disk takes nothing.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::file::{Owned, damaged, explain};
+use super::tables::{Bounds, Dropped, Tables};
+use super::{Batch, EntryId, Event, QueueId};
+use crate::backoff::Backoff;
+use crate::clock::Timestamp;
+use crate::status::{self, State};
+
+/// How often old messages are looked for when nothing else happens.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// How long a store that cannot write is given to end.
+const LAST_TRIES: Duration = Duration::from_secs(5);
+
+pub(super) enum Request {
+    Commit(Batch),
+    Load(Load),
+    #[cfg(test)]
+    LimitPages(u32),
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Load {
+    pub(super) queue: QueueId,
+    pub(super) after: EntryId,
+    pub(super) limit: usize,
+    pub(super) max_bytes: usize,
+}
+
+pub(super) struct Writer {
+    /// None while a damaged database is gone and a new one could not be made.
+    tables: Option<Tables>,
+    owned: Owned,
+    bounds: Bounds,
+    inbox: Receiver<Request>,
+    outbox: UnboundedSender<Event>,
+    reporter: watch::Sender<status::Store>,
+    /// Batches that are not on the disk yet, in order.
+    batches: VecDeque<Batch>,
+    /// Loads that are not answered yet.
+    loads: VecDeque<Load>,
+    /// What gave way since the last batch.
+    dropped: Dropped,
+    /// When to try again, after a failure.
+    retry: Option<Instant>,
+    backoff: Backoff,
+    /// A disk that damages its second database in one run will damage the third as well.
+    renewed: bool,
+    /// When drops were last logged.
+    warned: Option<Instant>,
+}
+
+/// Why something did not work.
+struct Trouble {
+    damaged: bool,
+    why: String,
+}
+
+impl From<rusqlite::Error> for Trouble {
+    fn from(e: rusqlite::Error) -> Self {
+        Self { damaged: damaged(&e), why: explain(&e) }
+    }
+}
+
+impl Writer {
+    pub(super) fn new(
+        owned: Owned,
+        tables: Tables,
+        bounds: Bounds,
+        inbox: Receiver<Request>,
+        outbox: UnboundedSender<Event>,
+        reporter: watch::Sender<status::Store>,
+    ) -> Self {
+        let writer = Self {
+            tables: Some(tables),
+            owned,
+            bounds,
+            inbox,
+            outbox,
+            reporter,
+            batches: VecDeque::new(),
+            loads: VecDeque::new(),
+            dropped: Dropped::new(),
+            retry: None,
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
+            renewed: false,
+            warned: None,
+        };
+        writer.report(|_| {});
+        writer
+    }
+
+    /// Runs until the last [`super::Store`] handle is gone. Returns whether everything was written.
+    pub(super) fn run(mut self) -> bool {
+        let mut sweep = Instant::now() + SWEEP;
+        loop {
+            let wake = self.retry.map_or(sweep, |retry| retry.min(sweep));
+            match self.inbox.recv_timeout(wake.saturating_duration_since(Instant::now())) {
+                Ok(Request::Commit(batch)) => self.batches.push_back(batch),
+                Ok(Request::Load(load)) => self.loads.push_back(load),
+                #[cfg(test)]
+                Ok(Request::LimitPages(pages)) => self.limit_pages(pages),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.finish(),
+            }
+            if self.retry.is_none_or(|retry| Instant::now() >= retry) {
+                let mut done = self.commit();
+                if Instant::now() >= sweep {
+                    sweep = Instant::now() + SWEEP;
+                    done = done.and_then(|()| self.expire());
+                }
+                let read = self.load();
+                self.judge(done.and(read));
+            } else {
+                // Reading may go on where writing does not; a failure shows at the next try.
+                let _ = self.load();
+            }
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), Trouble> {
+        while let Some(batch) = self.batches.pop_front() {
+            let written = self.tables().and_then(|tables| Ok((tables.apply(&batch, Timestamp::now())?, tables.full())));
+            let (dropped, full) = match written {
+                Ok(written) => written,
+                Err(trouble) => {
+                    self.batches.push_front(batch);
+                    return Err(trouble);
+                }
+            };
+            self.count(dropped);
+            self.report(|status| status.commits += 1);
+            let dropped = std::mem::take(&mut self.dropped).into_iter().collect();
+            // While the store ends, nobody may be left to hear it.
+            let _ = self.outbox.send(Event::Committed { dropped, full });
+        }
+        Ok(())
+    }
+
+    fn load(&mut self) -> Result<(), Trouble> {
+        while let Some(Load { queue, after, limit, max_bytes }) = self.loads.front().copied() {
+            let (entries, complete) = self.tables()?.load(queue, after, limit, max_bytes)?;
+            self.loads.pop_front();
+            let _ = self.outbox.send(Event::Loaded { queue, entries, complete });
+        }
+        Ok(())
+    }
+
+    fn expire(&mut self) -> Result<(), Trouble> {
+        let now = Timestamp::now();
+        while self.tables()?.stale(now)? {
+            let dropped = self.tables()?.apply(&Batch::default(), now)?;
+            self.count(dropped);
+            self.report(|_| {});
+        }
+        Ok(())
+    }
+
+    /// Tries the rest until it is written, or for a while if the disk takes nothing.
+    fn finish(mut self) -> bool {
+        let end = Instant::now() + LAST_TRIES;
+        let written = loop {
+            let done = self.commit();
+            self.judge(done);
+            match self.retry {
+                None => break true,
+                Some(retry) if retry > end => break false,
+                Some(retry) => std::thread::sleep(retry.saturating_duration_since(Instant::now())),
+            }
+        };
+        if !written {
+            let lost: usize = self.batches.iter().map(|batch| batch.appends.len()).sum();
+            tracing::error!("the store ends with {lost} messages that it could not write; none was acknowledged");
+        }
+        // SQLite writes its log into the database when the last connection closes.
+        if let Some(Err((_, e))) = self.tables.take().map(|tables| tables.connection.close()) {
+            tracing::warn!("cannot close the store: {}", explain(&e));
+        }
+        written
+    }
+
+    fn tables(&mut self) -> Result<&mut Tables, Trouble> {
+        if self.tables.is_none() {
+            let opened = self.owned.open(self.bounds);
+            let (tables, _) = opened.map_err(|e| Trouble { damaged: false, why: e.to_string() })?;
+            self.tables = Some(tables);
+        }
+        Ok(self.tables.as_mut().expect("there are some, or they were just opened"))
+    }
+
+    /// Reports how the last try went, and sets the time of the next one.
+    fn judge(&mut self, done: Result<(), Trouble>) {
+        match done {
+            Ok(()) => {
+                self.backoff.reset();
+                if self.retry.take().is_some() {
+                    tracing::info!("the store writes again");
+                    self.report(|status| status.state = State::Up);
+                }
+            }
+            Err(trouble) => {
+                self.retry = Some(Instant::now() + self.backoff.delay());
+                let state = State::Down(trouble.why.clone());
+                if self.reporter.borrow().state != state {
+                    tracing::error!(
+                        "the store cannot write {}: {}. Messages wait in memory, and it is tried again until it works",
+                        self.reporter.borrow().path,
+                        trouble.why
+                    );
+                    self.report(|status| status.state = state);
+                }
+                if trouble.damaged && !self.renewed {
+                    self.renewed = true;
+                    self.tables = None; // closes the file before it is moved
+                    match self.owned.renew(self.bounds, &trouble.why) {
+                        Ok((tables, _)) => {
+                            self.tables = Some(tables);
+                            self.retry = Some(Instant::now());
+                        }
+                        Err(e) => tracing::error!("{e}"),
+                    }
+                }
+            }
+        }
+    }
+
+    fn count(&mut self, dropped: Dropped) {
+        let lost: u64 = dropped.values().sum();
+        for (queue, n) in dropped {
+            *self.dropped.entry(queue).or_default() += n;
+        }
+        if lost > 0 {
+            self.reporter.send_modify(|status| status.dropped += lost);
+            // A store that stays full drops with every batch; once a minute tells it as well.
+            if self.warned.is_none_or(|at| at.elapsed() >= SWEEP) {
+                self.warned = Some(Instant::now());
+                let total = self.reporter.borrow().dropped;
+                tracing::warn!(
+                    "the store drops its oldest messages, for their age or for want of room: {total} so far"
+                );
+            }
+        }
+    }
+
+    fn report(&self, change: impl FnOnce(&mut status::Store)) {
+        let oldest = self.tables.as_ref().and_then(|tables| tables.oldest().ok().flatten());
+        self.reporter.send_modify(|status| {
+            if let Some(tables) = &self.tables {
+                status.entries = tables.books.entries();
+                status.bytes = tables.books.bytes;
+                status.oldest = oldest;
+            }
+            change(status);
+        });
+    }
+
+    #[cfg(test)]
+    fn limit_pages(&mut self, pages: u32) {
+        if let Some(tables) = &self.tables {
+            let set = format!("PRAGMA max_page_count = {pages}");
+            tables.connection.query_row(&set, [], |_| Ok(())).expect("the pragma answers");
+        }
+    }
+}
