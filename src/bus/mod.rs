@@ -13,6 +13,8 @@ pub mod plan;
 pub mod point;
 pub mod poller;
 pub mod profile;
+pub mod serial;
+pub mod silence;
 pub mod uart;
 
 use std::sync::Arc;
