@@ -4,7 +4,8 @@
 //! devices in the order of its `schedule`, in the fewest requests by [`plan`], and carries out commands as `order`
 //! says; [`modbus`] builds requests and reads answers behind the [`guard`], which lets no stale or damaged answer
 //! through. Or a `listener` hears what devices say unasked, framed by [`uart`]. [`decode`] turns words and fields into
-//! values, `freshness` knows when they are too old, and the `desk` tells it all. [`profile`] is a device type as data.
+//! values, `freshness` knows when they are too old, and the `desk` tells it all. [`point`] is a point as it is written,
+//! and [`profile`] a device type as data.
 
 pub mod poller;
 mod conversation;
@@ -19,6 +20,7 @@ pub mod modbus;
 mod listener;
 pub mod uart;
 pub mod decode;
+pub mod point;
 mod freshness;
 mod desk;
 mod tally;
