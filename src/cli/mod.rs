@@ -2,6 +2,7 @@
 
 mod check;
 mod output;
+mod run;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -13,7 +14,6 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, Diagnostics};
-use crate::gateway;
 
 /// Exit codes (sysexits.h).
 pub mod exit {
@@ -72,7 +72,7 @@ fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     };
     match cli.command {
         Command::Run { config } => match load(&config) {
-            Ok(config) => gateway::run(config),
+            Ok(config) => run::run(config),
             Err(code) => code,
         },
         Command::Check(args) => check::run(&args),
