@@ -3,10 +3,12 @@
 //! A part holds the sender of its own report; [`Board`] holds a receiver of each. Nobody looks into a part.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::clock::Timestamp;
 use crate::reading::{Quality, Value};
@@ -186,4 +188,52 @@ pub struct Store {
 
 fn as_millis<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The sign of life of a part's loop, for the watchdog: clones beat and are read alike.
+#[derive(Clone, Debug)]
+pub struct Pulse {
+    /// The clock's zero, and the milliseconds from there to the last beat.
+    start: Instant,
+    beat: Arc<AtomicU64>,
+}
+
+impl Pulse {
+    /// A pulse that has just beaten.
+    pub fn new() -> Self {
+        Self { start: Instant::now(), beat: Arc::default() }
+    }
+
+    /// Marks that the loop went round.
+    pub fn beat(&self) {
+        let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.beat.store(millis, Ordering::Relaxed);
+    }
+
+    /// How long ago the last beat was.
+    pub fn age(&self) -> Duration {
+        self.start.elapsed().saturating_sub(Duration::from_millis(self.beat.load(Ordering::Relaxed)))
+    }
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pulse_tells_the_age_of_its_last_beat() {
+        let pulse = Pulse::new();
+        let seen = pulse.clone();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(seen.age(), Duration::from_secs(5));
+        pulse.beat();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(seen.age(), Duration::from_secs(1));
+    }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rmqtt_codec::types::{MQTT_LEVEL_31, MQTT_LEVEL_311, Protocol, Publish as WirePublish};
-use rmqtt_codec::v3::{Connect as WireConnect, ConnectAck, ConnectAckReason, LastWill, Packet as Wire};
 use rmqtt_codec::v3::SubscribeReturnCode;
+use rmqtt_codec::v3::{Connect as WireConnect, ConnectAck, ConnectAckReason, LastWill, Packet as Wire};
 
 use super::{message, qos_in, qos_out};
 use crate::message::QoS;

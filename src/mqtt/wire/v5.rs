@@ -16,8 +16,7 @@ use super::{message, qos_in, qos_out};
 use crate::clock::Timestamp;
 use crate::message::{Message, Properties, QoS};
 use crate::mqtt::{
-    Ack, ConnAck, Connect, Packet, Publish, Reason, RetainHandling, Subscribe, SubscribeOptions, Version,
-    Will,
+    Ack, ConnAck, Connect, Packet, Publish, Reason, RetainHandling, Subscribe, SubscribeOptions, Version, Will,
 };
 
 pub(super) fn decode(packet: Wire) -> Packet {
@@ -34,10 +33,9 @@ pub(super) fn decode(packet: Wire) -> Packet {
             filters: s.topic_filters.into_iter().map(|(filter, o)| (Arc::from(&*filter), options_in(o))).collect(),
             subscription_id: s.id.map(NonZeroU32::get),
         })),
-        Wire::SubscribeAck(s) => Packet::SubAck {
-            id: s.packet_id,
-            reasons: s.status.into_iter().map(|code| Reason(code.into())).collect(),
-        },
+        Wire::SubscribeAck(s) => {
+            Packet::SubAck { id: s.packet_id, reasons: s.status.into_iter().map(|code| Reason(code.into())).collect() }
+        }
         Wire::Unsubscribe(u) => Packet::Unsubscribe {
             id: u.packet_id,
             filters: u.topic_filters.into_iter().map(|filter| Arc::from(&*filter)).collect(),
