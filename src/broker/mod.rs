@@ -4,60 +4,368 @@
 //! [`listener`] and the store say, and carries its effects out. Clients nearby, the uplinks and the gateway itself all
 //! speak to it over a [`Link`], in the same packets: there is one kind of session and one kind of queue.
 
+pub mod access;
+pub mod listener;
+mod queue;
+mod retained;
+pub mod router;
+mod session;
+mod topics;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::clock::Timestamp;
+use crate::message::Message;
 use crate::mqtt::Packet;
+use crate::status;
+use crate::store::{Recovered, Store};
+use crate::units::Size;
+use access::Access;
+use queue::Bound;
+use router::{Effects, Event, Limits, Now, Router};
+use session::LinkId;
 
 /// `[broker]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
-    /// Where clients connect.
+    /// Where clients connect; beyond loopback a user list is required.
     pub listen: String,
+    /// The file of users and hashed passwords, relative to the config file.
+    pub users: Option<PathBuf>,
+    /// Who may read and write what; without any rule, everybody who may connect.
+    pub acl: Vec<access::Rule>,
+    /// Clients connected at the same time.
+    pub max_clients: usize,
+    /// The largest packet taken.
+    pub max_packet: Size,
+    /// Deliveries in flight to one client.
+    pub max_inflight: u16,
+    /// Messages that wait in RAM for one client.
+    pub max_queued: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:1883".into() }
+        Self {
+            listen: "127.0.0.1:1883".into(),
+            users: None,
+            acl: Vec::new(),
+            max_clients: 1000,
+            max_packet: Size(1 << 20),
+            max_inflight: 100,
+            max_queued: 1000,
+        }
     }
+}
+
+/// Bytes of one queue that stay in RAM.
+const QUEUE_BYTES: usize = 4 << 20;
+/// Bytes that may wait for a commit, over all queues.
+const TAIL_BYTES: usize = 16 << 20;
+/// Bytes handed to one connection that it has not asked to go on from.
+const OUTSTANDING_BYTES: usize = 256 << 10;
+/// A connection reports what it has taken in steps of this many bytes.
+const REPORT_BYTES: usize = 64 << 10;
+/// Events that wait for the router before those who send them wait.
+const EVENTS: usize = 1024;
+/// Entries and bytes read back from the store at once.
+const LOAD_ENTRIES: usize = 512;
+const LOAD_BYTES: usize = 1 << 20;
+/// How long stopping waits for a disk that does not take what is open.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the status is told at most.
+const STATUS_EVERY: Duration = Duration::from_millis(250);
+
+/// What reaches the router's task.
+#[derive(Debug)]
+enum Input {
+    Open { link: LinkId, packets: mpsc::UnboundedSender<Vec<Packet>>, trusted: bool },
+    Packets(LinkId, Vec<Packet>),
+    Drained(LinkId, usize),
+    Gone(LinkId),
+    Publish(Vec<Message>),
+    Subscriptions(Arc<str>, oneshot::Sender<Vec<Arc<str>>>),
+    Clients(oneshot::Sender<Vec<Arc<str>>>),
+    UnsubscribeAll(Arc<str>),
+    Stop(oneshot::Sender<()>),
 }
 
 /// A running broker; clones are handles to the same.
 #[derive(Clone, Debug)]
 pub struct Broker {
-    _private: (),
+    inputs: mpsc::Sender<Input>,
+    links: Arc<AtomicU64>,
 }
 
-/// One side of a connection to the router, without a wire: what a client task, an uplink or the gateway holds.
+/// One side of a connection to the router, without a wire: what a client's task, an uplink or the gateway holds.
 ///
 /// It begins with a [`Packet::Connect`] and a [`Packet::ConnAck`], like any MQTT connection. Dropping it without a
 /// [`Packet::Disconnect`] is a lost connection.
 #[derive(Debug)]
 pub struct Link {
-    _private: (),
+    id: LinkId,
+    inputs: mpsc::Sender<Input>,
+    packets: mpsc::UnboundedReceiver<Vec<Packet>>,
+    /// Bytes of messages received and not yet reported.
+    taken: usize,
 }
 
 impl Broker {
-    /// A new connection, trusted: it is not asked for user and password, and `$` topics are open to it.
-    pub fn link(&self, _name: Arc<str>) -> Link {
-        todo!()
+    /// Starts the router's task on an opened store. `listeners` is shown in the status.
+    ///
+    /// The returned future is the task; it ends after [`Broker::stop`].
+    pub fn start(
+        config: &Config,
+        commit: Duration,
+        access: Arc<Access>,
+        (store, recovered): (Store, Recovered),
+        listeners: Vec<String>,
+        pulse: status::Pulse,
+    ) -> (Self, watch::Receiver<status::Broker>, impl Future<Output = ()> + Send + use<>) {
+        let limits = Limits {
+            commit,
+            window: usize::from(config.max_inflight.max(1)),
+            queue: Bound { entries: config.max_queued.max(1), bytes: QUEUE_BYTES },
+            tail: TAIL_BYTES,
+            outstanding: OUTSTANDING_BYTES,
+            max_packet: u32::try_from(config.max_packet.0).unwrap_or(u32::MAX),
+        };
+        let router = Router::new(limits, access, recovered, now());
+        let (inputs, receiver) = mpsc::channel(EVENTS);
+        let (status, watch) = watch::channel(status::Broker::default());
+        let task = Task {
+            router,
+            inputs: receiver,
+            store,
+            status,
+            listeners,
+            pulse,
+            links: HashMap::new(),
+            told: None,
+            stopped: None,
+        };
+        (Self { inputs, links: Arc::default() }, watch, task.run(commit))
+    }
+
+    /// A connection of one of the gateway's own parts: it is not asked for user and password, and `$` is open to it.
+    pub async fn link(&self) -> Link {
+        self.open(true).await
+    }
+
+    pub(super) async fn open(&self, trusted: bool) -> Link {
+        let id = LinkId(self.links.fetch_add(1, Ordering::Relaxed));
+        let (sender, packets) = mpsc::unbounded_channel();
+        // When the router is gone the sender goes with the error, and the link is closed from its beginning.
+        let _ = self.inputs.send(Input::Open { link: id, packets: sender, trusted }).await;
+        Link { id, inputs: self.inputs.clone(), packets, taken: 0 }
+    }
+
+    /// Publishes messages of the gateway's own; waits while the router is behind. False when it has stopped.
+    pub async fn publish(&self, messages: Vec<Message>) -> bool {
+        self.inputs.send(Input::Publish(messages)).await.is_ok()
+    }
+
+    /// The filters that a session, connected or not, is subscribed to.
+    pub async fn subscriptions(&self, client_id: &str) -> Vec<Arc<str>> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.inputs.send(Input::Subscriptions(client_id.into(), reply)).await;
+        answer.await.unwrap_or_default()
+    }
+
+    /// The client ids of all sessions, connected or not.
+    pub async fn clients(&self) -> Vec<Arc<str>> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.inputs.send(Input::Clients(reply)).await;
+        answer.await.unwrap_or_default()
+    }
+
+    /// Ends all subscriptions of a session that is not connected; what waits for it stays.
+    pub async fn unsubscribe_all(&self, client_id: &str) {
+        let _ = self.inputs.send(Input::UnsubscribeAll(client_id.into())).await;
+    }
+
+    /// Tells every client, writes everything that is open, closes the store.
+    pub async fn stop(&self) {
+        let (reply, done) = oneshot::channel();
+        let _ = self.inputs.send(Input::Stop(reply)).await;
+        let _ = done.await;
     }
 }
 
 impl Link {
-    /// Sends packets to the router, in order; waits while the router is behind.
-    /// False when the broker has stopped.
-    pub async fn send(&self, _packets: Vec<Packet>) -> bool {
-        todo!()
+    /// Sends packets to the router, in order; waits while the router is behind. False when it has stopped.
+    pub async fn send(&self, packets: Vec<Packet>) -> bool {
+        self.inputs.send(Input::Packets(self.id, packets)).await.is_ok()
     }
 
     /// The next packets from the router; `None` once the router has closed this connection (taken over, stopped).
+    ///
+    /// Asking for more says that what came before is taken care of: the router goes on sending to those who ask only.
     /// Cancel safe.
     pub async fn recv(&mut self) -> Option<Vec<Packet>> {
-        let _: Option<mpsc::Receiver<()>> = None;
-        todo!()
+        if self.taken >= REPORT_BYTES
+            && let Ok(permit) = self.inputs.reserve().await
+        {
+            permit.send(Input::Drained(self.id, self.taken));
+            self.taken = 0;
+        }
+        let packets = self.packets.recv().await?;
+        let size = |packet: &Packet| if let Packet::Publish(p) = packet { p.message.size() } else { 0 };
+        self.taken += packets.iter().map(size).sum::<usize>();
+        Some(packets)
     }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        let gone = Input::Gone(self.id);
+        if let Err(mpsc::error::TrySendError::Full(gone)) = self.inputs.try_send(gone) {
+            // It has to come behind what this link has sent before.
+            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                let inputs = self.inputs.clone();
+                runtime.spawn(async move { inputs.send(gone).await });
+            }
+        }
+    }
+}
+
+/// The task around the router.
+struct Task {
+    router: Router,
+    inputs: mpsc::Receiver<Input>,
+    store: Store,
+    status: watch::Sender<status::Broker>,
+    listeners: Vec<String>,
+    pulse: status::Pulse,
+    links: HashMap<LinkId, mpsc::UnboundedSender<Vec<Packet>>>,
+    /// When the status was last told.
+    told: Option<Instant>,
+    stopped: Option<oneshot::Sender<()>>,
+}
+
+impl Task {
+    async fn run(mut self, commit: Duration) {
+        let mut tick = interval(commit.clamp(Duration::from_millis(5), Duration::from_secs(1)));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut effects = Effects::default();
+        let mut inputs = Vec::with_capacity(256);
+        let mut stopping = Instant::now();
+        loop {
+            tokio::select! {
+                n = self.inputs.recv_many(&mut inputs, 256) => {
+                    if n == 0 {
+                        break;
+                    }
+                    let now = now();
+                    for input in inputs.drain(..) {
+                        self.take(input, now, &mut effects);
+                    }
+                }
+                event = self.store.events().recv() => {
+                    let Some(event) = event else { break };
+                    self.router.apply(Event::Store(event), now(), &mut effects);
+                }
+                _ = tick.tick() => {
+                    self.pulse.beat();
+                    self.router.apply(Event::Tick, now(), &mut effects);
+                }
+            }
+            self.carry_out(&mut effects);
+            self.tell();
+            if self.stopped.is_some() && (self.router.is_drained() || stopping.elapsed() > STOP_TIMEOUT) {
+                break;
+            }
+            if self.stopped.is_none() {
+                stopping = Instant::now();
+            }
+        }
+        let store = self.store;
+        // Closing waits for the disk.
+        let _ = tokio::task::spawn_blocking(move || store.close()).await;
+        if let Some(stopped) = self.stopped {
+            let _ = stopped.send(());
+        }
+    }
+
+    fn take(&mut self, input: Input, now: Now, effects: &mut Effects) {
+        let event = match input {
+            Input::Open { link, packets, trusted } => {
+                self.links.insert(link, packets);
+                Event::Opened { link, trusted }
+            }
+            Input::Packets(link, packets) => {
+                for packet in packets {
+                    self.router.apply(Event::Packet { link, packet }, now, effects);
+                }
+                return;
+            }
+            Input::Drained(link, bytes) => Event::Drained { link, bytes },
+            Input::Gone(link) => {
+                self.links.remove(&link);
+                Event::Gone { link }
+            }
+            Input::Publish(messages) => {
+                for message in messages {
+                    self.router.apply(Event::Publish(message), now, effects);
+                }
+                return;
+            }
+            Input::Subscriptions(client_id, reply) => {
+                let _ = reply.send(self.router.subscriptions(&client_id));
+                return;
+            }
+            Input::Clients(reply) => {
+                let _ = reply.send(self.router.clients());
+                return;
+            }
+            Input::UnsubscribeAll(client_id) => {
+                self.router.unsubscribe_all(&client_id);
+                return;
+            }
+            Input::Stop(reply) => {
+                self.stopped = Some(reply);
+                Event::Stop
+            }
+        };
+        self.router.apply(event, now, effects);
+    }
+
+    fn carry_out(&mut self, effects: &mut Effects) {
+        if let Some(batch) = effects.commit.take() {
+            self.store.commit(batch);
+        }
+        for (queue, after) in effects.loads.drain(..) {
+            self.store.load(queue, after, LOAD_ENTRIES, LOAD_BYTES);
+        }
+        while let Some((link, packets)) = effects.packets.pop_first() {
+            if let Some(sender) = self.links.get(&link) {
+                // A link that is being dropped has no use for them; its `Gone` is on the way.
+                let _ = sender.send(packets);
+            }
+        }
+        for link in effects.close.drain(..) {
+            self.links.remove(&link);
+        }
+    }
+
+    fn tell(&mut self) {
+        let now = Instant::now();
+        if self.told.is_none_or(|told| now - told >= STATUS_EVERY) {
+            self.told = Some(now);
+            self.status.send_replace(status::Broker { listeners: self.listeners.clone(), ..self.router.status() });
+        }
+    }
+}
+
+fn now() -> Now {
+    Now { instant: Instant::now(), wall: Timestamp::now() }
 }

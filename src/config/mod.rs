@@ -1,1 +1,230 @@
 //! The one TOML file and its `conf.d`: load, compose the parts' own types, cross-check names.
+//!
+//! In reading order: [`source`] holds the files and says which of them a place is in; [`section`] reads a table key by
+//! key; [`diagnostic`] shows what is wrong, where, and what to do. [`gateway`], [`bus`], [`device`] and [`route`] read
+//! their sections, [`profiles`] finds device types, [`check`] sees what no part can see alone.
+
+mod bus;
+pub(crate) mod check;
+pub(crate) mod device;
+pub mod diagnostic;
+mod gateway;
+mod profiles;
+mod route;
+mod section;
+mod source;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use toml::de::{DeTable, DeValue};
+
+use crate::bus::Bus;
+use crate::mapping::Route;
+use crate::{admin, broker, status, store, uplink};
+
+pub use diagnostic::{Diagnostic, Diagnostics};
+pub use gateway::Gateway;
+
+use device::Context;
+use profiles::Profiles;
+use section::{Name, Raw, Section};
+
+/// Everything that a gateway is told.
+#[derive(Debug)]
+pub struct Config {
+    /// The folder of the file: relative paths in it begin here.
+    pub folder: PathBuf,
+    pub gateway: Gateway,
+    /// All buses with their devices and points, in the config's order.
+    pub buses: Vec<Bus>,
+    /// Where each point's readings go, device by device.
+    pub routes: Vec<Route>,
+    /// The points as they are before the first reading, in the order of `routes`.
+    pub points: Vec<status::Point>,
+    pub broker: broker::Config,
+    /// The uplinks by name, in the config's order.
+    pub uplinks: Vec<(Arc<str>, uplink::Config)>,
+    pub store: store::Config,
+    pub admin: admin::Config,
+    /// What works, but hardly as it was meant.
+    pub warnings: Diagnostics,
+}
+
+/// Tables of named things: files may each bring some.
+const NAMED: [&str; 3] = ["bus", "device", "uplink"];
+
+impl Config {
+    /// Reads the file at `path` and the `*.toml` in the folder `conf.d` beside it, in the order of their names.
+    ///
+    /// # Errors
+    /// Everything that is wrong, as far as it can be told at once.
+    pub fn load(path: &Path) -> Result<Self, Diagnostics> {
+        let mut out = Diagnostics::default();
+        let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+        let files = read_all(path, &folder, &mut out);
+        let texts: Vec<String> = files.into_iter().map(|file| out.sources.in_place(file)).collect();
+        let mut all = DeTable::new();
+        for text in &texts {
+            let (table, errors) = DeTable::parse_recoverable(text);
+            // After the first error of a file the others are often only its echo.
+            if let Some(e) = errors.first() {
+                out.push(section::explain(e, 0..0));
+            }
+            merge(&mut all, table.into_inner(), &mut out);
+        }
+        let config = if out.has_errors() { None } else { build(all, folder, &mut out) };
+        out.sort();
+        match config {
+            Some(mut config) if !out.has_errors() => {
+                config.warnings = out;
+                Ok(config)
+            }
+            _ => Err(out),
+        }
+    }
+}
+
+/// The numbers of all files, the main one first.
+fn read_all(path: &Path, folder: &Path, out: &mut Diagnostics) -> Vec<usize> {
+    let more = folder.join("conf.d");
+    let mut paths = vec![path.to_owned()];
+    match std::fs::read_dir(&more) {
+        Ok(entries) => {
+            let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+            found.retain(|path| path.extension().is_some_and(|e| e == "toml"));
+            found.sort();
+            paths.extend(found);
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => out.push(Diagnostic::error(format!("{} cannot be read: {e}", more.display()))),
+    }
+    let mut files = Vec::new();
+    for path in paths {
+        match out.sources.read(&path) {
+            Ok(file) => files.push(file),
+            Err(why) => out.push(Diagnostic::error(why)),
+        }
+    }
+    files
+}
+
+/// Adds the tables of a file to those before it; what is there twice is an error.
+fn merge<'i>(all: &mut DeTable<'i>, more: DeTable<'i>, out: &mut Diagnostics) {
+    let twice = |name: &str, here: section::Raw<'_>, there: &Raw<'_>, out: &mut Diagnostics| {
+        out.push(
+            Diagnostic::error(format!("`{name}` is there twice"))
+                .at(here.span())
+                .mark(there.span(), "first here")
+                .help("keep one of them; only buses, devices and uplinks add up over files".to_owned()),
+        );
+    };
+    for (key, value) in more {
+        let Some(before) = all.get_mut(&key) else {
+            all.insert(key, value);
+            continue;
+        };
+        let name = key.get_ref().clone();
+        let span = value.span();
+        match (before.get_mut(), value.into_inner()) {
+            (DeValue::Table(before), DeValue::Table(more)) if NAMED.contains(&name.as_ref()) => {
+                for (key, value) in more {
+                    match before.get_key_value(&key) {
+                        Some((_, there)) => twice(&format!("{name}.{}", key.get_ref()), value, there, out),
+                        None => {
+                            before.insert(key, value);
+                        }
+                    }
+                }
+            }
+            (_, value) => twice(&name, Raw::new(span, value), before, out),
+        }
+    }
+}
+
+/// The config that the tables mean.
+fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Config> {
+    let mut root = Section::new(Raw::new(0..0, DeValue::Table(all)), "the config", out)?;
+    let (gateway, routing, every) = {
+        let raw = root.take_raw("gateway");
+        gateway::read(raw.and_then(|(_, raw)| Section::new(raw, "`gateway`", out)), out)
+    };
+    let mut buses = Vec::new();
+    for (name, raw) in root.take_named("bus", out) {
+        let link = bus::read(&name, raw, out);
+        buses.push((name, link));
+    }
+    let context = Context { gateway: &gateway.id, routing: &routing, every, buses: &buses };
+    let mut profiles = Profiles::beside(&folder);
+    let mut devices = Vec::new();
+    for (name, raw) in root.take_named("device", out) {
+        devices.extend(device::read(&name, raw, &context, &mut profiles, out));
+    }
+    let broker = whole::<broker::Config>(&mut root, "broker", out, |section, out| {
+        let help = "set `users` to a file made with `fieldpost user add`, or listen on 127.0.0.1 only";
+        check::listen(section, "users", help, out);
+    });
+    let mut uplinks = Vec::new();
+    for (name, raw) in root.take_named("uplink", out) {
+        let Some(mut section) = Section::new(raw, "an uplink", out) else { continue };
+        check::uplink(&section, &folder, out);
+        let config = section.try_take::<uplink::Config>(out);
+        section.finish(out);
+        uplinks.extend(config.map(|config| (Arc::from(name.get_ref().as_str()), config)));
+    }
+    let store = whole::<store::Config>(&mut root, "store", out, |_, _| {});
+    let admin = whole::<admin::Config>(&mut root, "admin", out, |section, out| {
+        check::listen(section, "password", "set `password`, or listen on 127.0.0.1 only", out);
+    });
+    root.finish(out);
+
+    check::units(&devices, out);
+    let routes: Vec<_> = devices.iter().flat_map(|d| d.routes.iter().cloned()).collect();
+    route::check_topics(&routes, out);
+    let points = devices.iter().flat_map(|d| d.points.iter().cloned()).collect();
+    let buses = hang(buses, devices);
+    check::loads(&buses, out);
+    Some(Config {
+        folder,
+        gateway,
+        buses: buses.into_iter().map(|(bus, _)| bus).collect(),
+        routes: routes.into_iter().map(|(route, _)| route).collect(),
+        points,
+        broker,
+        uplinks,
+        store,
+        admin,
+        warnings: Diagnostics::default(),
+    })
+}
+
+/// A section that a part knows as a whole; its default when it is not there.
+fn whole<T: serde::de::DeserializeOwned + Default>(
+    root: &mut Section<'_>,
+    key: &'static str,
+    out: &mut Diagnostics,
+    check: impl FnOnce(&Section<'_>, &mut Diagnostics),
+) -> T {
+    let raw = root.take_raw(key);
+    let Some(mut section) = raw.and_then(|(_, raw)| Section::new(raw, &format!("`{key}`"), out)) else {
+        return T::default();
+    };
+    check(&section, out);
+    let config = section.take(out);
+    section.finish(out);
+    config
+}
+
+/// Hangs the devices on their buses.
+fn hang(links: Vec<(Name, Option<crate::bus::link::Config>)>, devices: Vec<device::Resolved>) -> Vec<(Bus, Name)> {
+    let mut on: HashMap<usize, Vec<crate::bus::Device>> = HashMap::new();
+    for resolved in devices {
+        on.entry(resolved.bus).or_default().push(resolved.device);
+    }
+    let bus = |(n, (name, link)): (usize, (Name, Option<_>))| {
+        let devices = on.remove(&n).unwrap_or_default();
+        Some((Bus { name: name.get_ref().as_str().into(), link: link?, devices }, name))
+    };
+    links.into_iter().enumerate().filter_map(bus).collect()
+}

@@ -1,1 +1,7 @@
+//! Tests against real peers; `./tests/run` prepares them. One program, so that it is linked once.
 
+mod support;
+
+mod peers;
+mod simulator;
+mod install;

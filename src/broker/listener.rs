@@ -1,0 +1,217 @@
+//! Where clients connect: a TCP port, and one task a connection between its wire and the router.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::access::Access;
+use super::{Broker, Link};
+use crate::mqtt::wire::{Error, Reader, Writer};
+use crate::mqtt::{Ack, ConnAck, Connect, Packet, Reason, Version};
+
+/// How long a socket may stay open without a whole CONNECT.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a closing connection may take to write its last packets.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes that wait for a slow socket before nothing more is taken, from it or for it.
+const HIGH_WATER: usize = 256 * 1024;
+/// Password hashes computed at the same time: they are slow on purpose, and the rest must go on.
+const LOGINS: usize = 2;
+
+/// A bound port, not yet served.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    access: Arc<Access>,
+    max_clients: usize,
+    max_packet: u32,
+}
+
+impl Listener {
+    /// Binds `address`.
+    ///
+    /// # Errors
+    /// When the port is in use, may not be used, or the address is not this machine's; the text names it.
+    pub async fn bind(address: &str, access: Arc<Access>, max_clients: usize, max_packet: u32) -> io::Result<Self> {
+        let socket = TcpListener::bind(address).await.map_err(|e| {
+            let advice = match e.kind() {
+                io::ErrorKind::AddrInUse => "another program (another MQTT broker?) has this port",
+                io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege",
+                _ => "set `listen` in [broker] to an address of this machine",
+            };
+            io::Error::new(e.kind(), format!("the broker cannot listen on {address}: {e}; {advice}"))
+        })?;
+        Ok(Self { socket, access, max_clients, max_packet })
+    }
+
+    /// The address that is bound.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Serves clients until `stop`.
+    pub async fn run(self, broker: Broker, stop: CancellationToken) {
+        let places = Arc::new(Semaphore::new(self.max_clients));
+        let logins = Arc::new(Semaphore::new(LOGINS));
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = self.socket.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(e) => {
+                    // Out of file descriptors, mostly: those who are connected go on, new ones wait.
+                    tracing::warn!("the broker cannot accept a connection: {e}");
+                    sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let Ok(place) = places.clone().try_acquire_owned() else {
+                tracing::warn!("{peer} was turned away: {} clients are connected already", self.max_clients);
+                continue;
+            };
+            let (broker, access, logins) = (broker.clone(), self.access.clone(), logins.clone());
+            let max_packet = self.max_packet;
+            tokio::spawn(async move {
+                if let Err(e) = serve(stream, peer, broker, access, logins, max_packet).await {
+                    tracing::debug!("{peer}: {e}");
+                }
+                drop(place);
+            });
+        }
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    broker: Broker,
+    access: Arc<Access>,
+    logins: Arc<Semaphore>,
+    max_packet: u32,
+) -> Result<(), Error> {
+    stream.set_nodelay(true)?;
+    let (read, write) = stream.into_split();
+    let mut reader = Reader::server(read, max_packet);
+    let first = match timeout(CONNECT_TIMEOUT, reader.recv()).await {
+        Ok(Ok(packets)) => packets,
+        Ok(Err(error)) => {
+            let version = reader.version().unwrap_or(Version::V311);
+            return turn_away(write, version, error).await;
+        }
+        Err(_) => return Err(Error::Bad(Reason::PROTOCOL_ERROR, "no CONNECT in time")),
+    };
+    let Some(Packet::Connect(connect)) = first.first() else {
+        return Err(Error::Bad(Reason::PROTOCOL_ERROR, "the first packet is not CONNECT"));
+    };
+    let connect = connect.clone();
+    let mut writer = Writer::new(write, connect.version);
+    writer.set_max_packet(connect.maximum_packet_size);
+    if !login(access, &connect, &logins).await {
+        tracing::warn!("{peer} as client {:?}, user {:?}: refused", connect.client_id, connect.user);
+        let reason = if connect.user.is_some() { Reason::BAD_USER_OR_PASSWORD } else { Reason::NOT_AUTHORIZED };
+        writer.queue(&Packet::ConnAck(Box::new(ConnAck::new(reason))))?;
+        return Ok(writer.flush().await?);
+    }
+    let link = broker.open(false).await;
+    link.send(first).await;
+    carry(reader, writer, link, &connect).await
+}
+
+/// Carries packets between the wire and the router until one of them ends.
+async fn carry<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    mut reader: Reader<R>,
+    mut writer: Writer<W>,
+    mut link: Link,
+    connect: &Connect,
+) -> Result<(), Error> {
+    let v5 = connect.version == Version::V5;
+    // One and a half times the keep alive (MQTT 5.0, 3.1.2.10); far away when it is off.
+    let patience = match connect.keep_alive {
+        Duration::ZERO => Duration::from_secs(10 * 365 * 24 * 3600),
+        keep_alive => keep_alive.mul_f64(1.5),
+    };
+    let mut deadline = Instant::now() + patience;
+    loop {
+        let pending = writer.pending();
+        tokio::select! {
+            packets = reader.recv(), if pending < HIGH_WATER => match packets {
+                Ok(packets) => {
+                    deadline = Instant::now() + patience;
+                    link.send(packets).await;
+                }
+                Err(Error::Bad(reason, what)) => {
+                    if v5 {
+                        writer.queue(&Packet::Disconnect { reason, expiry: None })?;
+                        let _ = timeout(CLOSE_TIMEOUT, writer.flush()).await;
+                    }
+                    return Err(Error::Bad(reason, what));
+                }
+                Err(error) => return Err(error),
+            },
+            packets = link.recv(), if pending < HIGH_WATER => match packets {
+                Some(packets) => send(&mut writer, &link, &packets).await?,
+                None => {
+                    let _ = timeout(CLOSE_TIMEOUT, async { writer.flush().await?; writer.shutdown().await }).await;
+                    return Ok(());
+                }
+            },
+            flushed = writer.flush(), if pending > 0 => flushed?,
+            () = sleep_until(deadline) => {
+                let reason = Reason::KEEP_ALIVE_TIMEOUT;
+                if v5 {
+                    writer.queue(&Packet::Disconnect { reason, expiry: None })?;
+                    let _ = timeout(CLOSE_TIMEOUT, writer.flush()).await;
+                }
+                return Err(Error::Bad(reason, "nothing came within one and a half times the keep alive"));
+            }
+        }
+    }
+}
+
+async fn send<W: AsyncWrite + Unpin>(writer: &mut Writer<W>, link: &Link, packets: &[Packet]) -> Result<(), Error> {
+    for packet in packets {
+        match (writer.queue(packet), packet) {
+            // A message that the client says it cannot take is done with, as if it had been sent (MQTT-3.1.2-25).
+            (Err(Error::TooLarge), Packet::Publish(publish)) => {
+                tracing::debug!("a message on {} is larger than its subscriber takes", publish.message.topic);
+                if let Some(id) = publish.id {
+                    let ack = Ack { id, reason: Reason::PACKET_TOO_LARGE };
+                    let ack = if publish.qos == crate::message::QoS::AtLeastOnce {
+                        Packet::PubAck(ack)
+                    } else {
+                        Packet::PubRec(ack)
+                    };
+                    link.send(vec![ack]).await;
+                }
+            }
+            (result, _) => result?,
+        }
+    }
+    Ok(())
+}
+
+/// Says why, as far as the version can, to a client whose first bytes were not a good CONNECT.
+async fn turn_away<W: AsyncWrite + Unpin>(write: W, version: Version, error: Error) -> Result<(), Error> {
+    if let Error::Bad(reason @ (Reason::UNSUPPORTED_VERSION | Reason::CLIENT_ID_NOT_VALID), _) = error {
+        let mut writer = Writer::new(write, version);
+        writer.queue(&Packet::ConnAck(Box::new(ConnAck::new(reason))))?;
+        let _ = timeout(CLOSE_TIMEOUT, writer.flush()).await;
+    }
+    Err(error)
+}
+
+async fn login(access: Arc<Access>, connect: &Connect, logins: &Semaphore) -> bool {
+    let _place = logins.acquire().await;
+    let (user, password) = (connect.user.clone(), connect.password.clone());
+    let checked = tokio::task::spawn_blocking(move || access.may_connect(user.as_deref(), password.as_deref()));
+    checked.await.unwrap_or(false)
+}

@@ -1,0 +1,185 @@
+//! What waits for one session, in order, as far as it is in RAM. Pure.
+//!
+//! A queue is three stretches, oldest first: `ready`, in RAM; `spilled`, on disk only; `fresh`, newer than what is
+//! spilled and not yet committed. A queue that keeps up is `ready` alone. When `ready` has grown to its bound the rest
+//! spills: it is forgotten here once it is on disk, and read back when `ready` has run empty.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::message::Message;
+use crate::store::{Delivery, EntryId};
+
+/// An entry on its way to a session.
+#[derive(Clone, Debug)]
+pub struct Queued {
+    pub id: EntryId,
+    pub message: Arc<Message>,
+    pub delivery: Delivery,
+}
+
+/// The queue.
+#[derive(Debug, Default)]
+pub struct Queue {
+    ready: VecDeque<Queued>,
+    /// The bytes of `ready`.
+    bytes: usize,
+    /// Entries between `ready` and `fresh` that are on disk only, and whether there may be any.
+    spilled: u64,
+    spilling: bool,
+    fresh: VecDeque<Queued>,
+    /// The newest entry that was ever ready: reading from the disk goes on behind it.
+    read: EntryId,
+    loading: bool,
+}
+
+/// How much of a queue stays in RAM.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound {
+    pub entries: usize,
+    pub bytes: usize,
+}
+
+impl Queue {
+    /// A queue with `spilled` entries on disk from an earlier run.
+    pub fn recovered(spilled: u64) -> Self {
+        Self { spilled, spilling: spilled > 0, ..Self::default() }
+    }
+
+    /// Adds a durable entry at the end.
+    pub fn push_durable(&mut self, entry: Queued, bound: Bound) {
+        self.spilling |= self.is_full(bound);
+        if self.spilling { self.fresh.push_back(entry) } else { self.push_ready(entry) }
+    }
+
+    /// Adds an entry that lives in RAM only; false when there is no room, and the entry is dropped.
+    pub fn push(&mut self, entry: Queued, bound: Bound) -> bool {
+        let room = !self.spilling && !self.is_full(bound);
+        if room {
+            self.push_ready(entry);
+        }
+        room
+    }
+
+    /// Takes the oldest entry, if it is in RAM.
+    pub fn pop(&mut self) -> Option<Queued> {
+        let entry = self.ready.pop_front()?;
+        self.bytes -= entry.message.size();
+        Some(entry)
+    }
+
+    /// The oldest entry, if it is in RAM.
+    pub fn front(&self) -> Option<&Queued> {
+        self.ready.front()
+    }
+
+    /// Puts an entry back that [`Queue::pop`] took.
+    pub fn put_back(&mut self, entry: Queued) {
+        self.bytes += entry.message.size();
+        self.ready.push_front(entry);
+    }
+
+    /// Entries up to `until` are on disk: those behind the spilled ones need no RAM any more.
+    pub fn committed(&mut self, until: EntryId) {
+        while self.fresh.pop_front_if(|e| e.id <= until).is_some() {
+            self.spilled += 1;
+        }
+    }
+
+    /// Behind which entry to read on from the disk, when that is what has to be done now.
+    pub fn wants_load(&mut self) -> Option<EntryId> {
+        let wants = self.spilling && self.ready.is_empty() && !self.loading;
+        self.loading |= wants;
+        wants.then_some(self.read)
+    }
+
+    /// Takes what was read from the disk; `complete` when nothing more is there.
+    pub fn loaded(&mut self, entries: impl IntoIterator<Item = Queued>, complete: bool) {
+        self.loading = false;
+        for entry in entries {
+            self.spilled = self.spilled.saturating_sub(1);
+            self.push_ready(entry);
+        }
+        if complete {
+            self.spilled = 0;
+            self.spilling = false;
+            for entry in std::mem::take(&mut self.fresh) {
+                self.push_ready(entry);
+            }
+        }
+    }
+
+    /// `n` entries on disk are gone: too old, or no room for them.
+    pub fn dropped(&mut self, n: u64) {
+        self.spilled = self.spilled.saturating_sub(n);
+    }
+
+    /// How many entries wait.
+    pub fn len(&self) -> u64 {
+        self.ready.len() as u64 + self.spilled + self.fresh.len() as u64
+    }
+
+    fn push_ready(&mut self, entry: Queued) {
+        self.bytes += entry.message.size();
+        self.read = self.read.max(entry.id);
+        self.ready.push_back(entry);
+    }
+
+    fn is_full(&self, bound: Bound) -> bool {
+        self.ready.len() >= bound.entries || self.bytes >= bound.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::QoS;
+
+    const BOUND: Bound = Bound { entries: 4, bytes: 1 << 20 };
+
+    fn entry(id: u64) -> Queued {
+        let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new() };
+        Queued { id: EntryId(id), message: Arc::new(Message::new("t", "x")), delivery }
+    }
+
+    /// Against a disk that keeps all: whatever the order of commits, loads and reads, entries come out once, in order.
+    #[test]
+    fn entries_come_out_once_and_in_order() {
+        for seed in 0..300 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let (mut queue, mut next, mut committed, mut out) = (Queue::default(), 1, 0, Vec::new());
+            let mut pending_load: Option<(EntryId, u64)> = None;
+            let mut step = |queue: &mut Queue, action: u8, out: &mut Vec<u64>, pour: bool| match action {
+                0 | 1 if !pour => {
+                    queue.push_durable(entry(next), BOUND);
+                    next += 1;
+                }
+                2 => {
+                    committed = next - 1;
+                    queue.committed(EntryId(committed));
+                }
+                3 => {
+                    if let Some(after) = queue.wants_load() {
+                        pending_load = Some((after, committed));
+                    }
+                }
+                4 => {
+                    if let Some((after, _)) = pending_load.take() {
+                        let ids: Vec<_> = (after.0 + 1..=committed).take(3).collect();
+                        let complete = ids.last().is_none_or(|last| *last == committed);
+                        queue.loaded(ids.into_iter().map(entry), complete);
+                    }
+                }
+                _ => out.extend(queue.pop().map(|e| e.id.0)),
+            };
+            for _ in 0..400 {
+                step(&mut queue, random.u8(..7), &mut out, false);
+            }
+            for i in 0..4000 {
+                step(&mut queue, 2 + (i % 5) as u8, &mut out, true);
+            }
+            assert_eq!(out, (1..next).collect::<Vec<_>>(), "seed {seed}");
+            assert_eq!(queue.len(), 0, "seed {seed}");
+        }
+    }
+}

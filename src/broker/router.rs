@@ -1,0 +1,399 @@
+//! Who gets what: the single owner of all sessions. Pure: events in, effects out, no socket, no clock, no `async`.
+//!
+//! One rule carries the promise of the whole: a publisher's PUBACK (or PUBREC) goes out when its message is durable for
+//! every durable queue that it entered, which the [`Tail`] knows.
+//!
+//! The router's doings stand in four files: [`connect`](self::connect) (sessions come and go), [`subscribe`],
+//! [`publish`] (messages come in) and [`deliver`] (messages go out and are acknowledged).
+
+mod connect;
+mod deliver;
+mod publish;
+mod subscribe;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::access::Access;
+use super::queue::{Bound, Queue};
+use super::retained::Retained;
+use super::session::{LinkId, Session};
+use super::topics::{SessionKey, Subscriber, Topics};
+use crate::clock::Timestamp;
+use crate::message::{Message, QoS};
+use crate::mqtt::{Ack, Packet, PacketId, Reason};
+use crate::status;
+use crate::store::tail::Tail;
+use crate::store::{self, Batch, EntryId, QueueId, Recovered};
+
+/// How often expired retained messages are let go.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// What happens to the router.
+#[derive(Debug)]
+pub enum Event {
+    /// A connection was opened; `trusted` when it is one of the gateway's own parts.
+    Opened { link: LinkId, trusted: bool },
+    /// A packet came.
+    Packet { link: LinkId, packet: Packet },
+    /// The connection has written this many bytes of messages to its wire.
+    Drained { link: LinkId, bytes: usize },
+    /// The connection is gone, without a word.
+    Gone { link: LinkId },
+    /// The gateway itself publishes.
+    Publish(Message),
+    /// The store has something to say.
+    Store(store::Event),
+    /// Time goes by: the commit window, wills and expiries are looked at.
+    Tick,
+    /// The gateway stops: sessions are told, and everything open is written.
+    Stop,
+}
+
+/// What the router wants done, in this order.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Packets to send, by connection.
+    pub packets: BTreeMap<LinkId, Vec<Packet>>,
+    /// Connections to close behind their packets.
+    pub close: Vec<LinkId>,
+    /// A transaction for the store.
+    pub commit: Option<Batch>,
+    /// Queues to read on from the store, behind this entry.
+    pub loads: Vec<(QueueId, EntryId)>,
+}
+
+/// The time, as told to the router.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    pub instant: Instant,
+    pub wall: Timestamp,
+}
+
+/// The bounds that the router keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long an entry may wait for its acknowledgement before it is written.
+    pub commit: Duration,
+    /// Deliveries in flight to one client.
+    pub window: usize,
+    /// How much of a queue stays in RAM.
+    pub queue: Bound,
+    /// Bytes of entries waiting for a commit; beyond it, new ones are refused.
+    pub tail: usize,
+    /// Bytes handed to one connection and not yet on its wire.
+    pub outstanding: usize,
+    /// The largest packet taken, announced to MQTT 5 clients.
+    pub max_packet: u32,
+}
+
+/// Who waits for a message to be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Waiter {
+    link: LinkId,
+    id: PacketId,
+    qos: QoS,
+    reason: Reason,
+}
+
+/// The router.
+#[derive(Debug)]
+pub struct Router {
+    limits: Limits,
+    access: Arc<Access>,
+    links: HashMap<LinkId, Link>,
+    sessions: HashMap<SessionKey, Session>,
+    by_client: HashMap<Arc<str>, SessionKey>,
+    by_queue: HashMap<QueueId, SessionKey>,
+    next_key: u32,
+    next_queue: u32,
+    next_entry: EntryId,
+    topics: Topics,
+    retained: Retained,
+    tail: Tail<Waiter>,
+    /// When sessions end or wills are due; looked up again when the time has come.
+    deadlines: BTreeSet<(Instant, SessionKey)>,
+    /// The store refuses new entries.
+    full: bool,
+    stopping: bool,
+    publishes: u64,
+    /// When retained messages were last looked through for expired ones.
+    swept: Instant,
+    /// Scratch: the sessions that a publish matches.
+    matches: Vec<(SessionKey, store::Delivery)>,
+    received: u64,
+    sent: u64,
+    dropped: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    trusted: bool,
+    session: Option<SessionKey>,
+}
+
+impl Router {
+    /// A router that goes on where the store's last run ended.
+    pub fn new(limits: Limits, access: Arc<Access>, recovered: Recovered, now: Now) -> Self {
+        let mut router = Self {
+            limits,
+            access,
+            links: HashMap::new(),
+            sessions: HashMap::new(),
+            by_client: HashMap::new(),
+            by_queue: HashMap::new(),
+            next_key: 0,
+            next_queue: recovered.next_queue.max(1),
+            next_entry: recovered.next_id.max(EntryId(1)),
+            topics: Topics::default(),
+            retained: Retained::default(),
+            tail: Tail::default(),
+            deadlines: BTreeSet::new(),
+            full: false,
+            stopping: false,
+            publishes: 0,
+            swept: now.instant,
+            matches: Vec::new(),
+            received: 0,
+            sent: 0,
+            dropped: 0,
+        };
+        for message in &recovered.retained {
+            router.retained.set(message);
+        }
+        for (saved, depth) in recovered.sessions {
+            router.recover(saved, depth, now);
+        }
+        router
+    }
+
+    /// Takes an event and adds what follows from it to `effects`.
+    pub fn apply(&mut self, event: Event, now: Now, effects: &mut Effects) {
+        match event {
+            Event::Opened { link, trusted } => {
+                self.links.insert(link, Link { trusted, session: None });
+            }
+            Event::Packet { link, packet } => self.packet(link, packet, now, effects),
+            Event::Drained { link, bytes } => {
+                if let Some(key) = self.session_of(link) {
+                    if let Some(connection) = self.session(key).and_then(|s| s.connection.as_mut()) {
+                        connection.outstanding = connection.outstanding.saturating_sub(bytes);
+                    }
+                    self.pump(key, now, effects);
+                }
+            }
+            Event::Gone { link } => self.gone(link, now, effects),
+            Event::Publish(message) => {
+                self.publish(None, Arc::new(message), now, effects);
+            }
+            Event::Store(store::Event::Committed { dropped, full }) => self.committed(&dropped, full, now, effects),
+            Event::Store(store::Event::Loaded { queue, entries, complete }) => {
+                self.loaded(queue, entries, complete, now, effects);
+            }
+            Event::Tick => {
+                self.deadlines(now, effects);
+                if now.instant - self.swept >= SWEEP_EVERY {
+                    self.swept = now.instant;
+                    self.retained.expire(now.wall).into_iter().for_each(|cleared| self.tail.retain(cleared));
+                }
+                self.commit(now, effects);
+            }
+            Event::Stop => self.stop(now, effects),
+        }
+    }
+
+    fn packet(&mut self, link: LinkId, packet: Packet, now: Now, effects: &mut Effects) {
+        let Some(Link { session, .. }) = self.links.get(&link).copied() else { return };
+        let key = match (packet, session) {
+            (Packet::Connect(connect), None) => return self.connect(link, *connect, now, effects),
+            (packet, Some(key)) => match packet {
+                Packet::Publish(publish) => return self.published(key, link, publish, now, effects),
+                Packet::PubAck(ack) => return self.acked(key, ack, now, effects),
+                Packet::PubRec(ack) => return self.rec(key, ack, now, effects),
+                Packet::PubComp(ack) => return self.comp(key, ack, now, effects),
+                Packet::PubRel(ack) => return self.rel(key, link, ack, effects),
+                Packet::Subscribe(subscribe) => return self.subscribe(key, link, *subscribe, now, effects),
+                Packet::Unsubscribe { id, filters } => return self.unsubscribe(key, link, id, &filters, effects),
+                Packet::PingReq => return effects.send(link, Packet::PingResp),
+                Packet::Disconnect { reason, expiry } => {
+                    return self.disconnect(key, link, reason, expiry, now, effects);
+                }
+                _ => Some(key),
+            },
+            (_, None) => None,
+        };
+        // What is left: a second CONNECT, AUTH, anything before CONNECT.
+        if key.is_some() {
+            effects.send(link, Packet::Disconnect { reason: Reason::PROTOCOL_ERROR, expiry: None });
+        }
+        effects.close.push(link);
+        self.gone(link, now, effects);
+    }
+
+    fn committed(&mut self, dropped: &[(QueueId, u64)], full: bool, now: Now, effects: &mut Effects) {
+        self.full = full;
+        let (released, until) = self.tail.committed();
+        if let Some(until) = until {
+            self.sessions.values_mut().filter(|s| s.durable.is_some()).for_each(|s| s.queue.committed(until));
+        }
+        for (queue, n) in dropped {
+            self.dropped += n;
+            if let Some(session) = self.by_queue.get(queue).and_then(|key| self.sessions.get_mut(key)) {
+                session.dropped += n;
+                session.queue.dropped(*n);
+            }
+        }
+        for waiter in released {
+            self.release(waiter, effects);
+        }
+        if self.stopping {
+            self.commit(now, effects);
+        }
+    }
+
+    /// Tells a publisher that its message is durable.
+    fn release(&mut self, waiter: Waiter, effects: &mut Effects) {
+        let Waiter { link, id, qos, reason } = waiter;
+        let Some(key) = self.session_of(link) else { return };
+        if qos == QoS::AtLeastOnce {
+            effects.send(link, Packet::PubAck(Ack { id, reason }));
+        } else if let Some(incoming) = self.sessions.get_mut(&key).and_then(|s| s.incoming.get_mut(&id)) {
+            *incoming = super::session::Incoming::Received;
+            effects.send(link, Packet::PubRec(Ack { id, reason }));
+        }
+    }
+
+    fn commit(&mut self, now: Now, effects: &mut Effects) {
+        let window = if self.stopping { Duration::ZERO } else { self.limits.commit };
+        let (sessions, by_queue) = (&self.sessions, &self.by_queue);
+        let reading =
+            |queue| by_queue.get(&queue).and_then(|key| sessions.get(key)).is_some_and(|s| s.connection.is_some());
+        if let Some(batch) = self.tail.take(window, now.instant, reading) {
+            effects.commit = Some(batch);
+        }
+    }
+
+    fn deadlines(&mut self, now: Now, effects: &mut Effects) {
+        while self.deadlines.first().is_some_and(|(at, _)| *at <= now.instant) {
+            let Some((_, key)) = self.deadlines.pop_first() else { return };
+            let Some(session) = self.sessions.get_mut(&key) else { continue };
+            if session.will_due.is_some_and(|due| due <= now.instant) {
+                session.will_due = None;
+                self.publish_will(key, now, effects);
+            }
+            if self.sessions.get(&key).is_some_and(|s| s.ends.is_some_and(|ends| ends <= now.instant)) {
+                self.end(key, now, effects);
+            }
+        }
+    }
+
+    fn stop(&mut self, now: Now, effects: &mut Effects) {
+        self.stopping = true;
+        let links: Vec<_> = self.links.iter().map(|(id, link)| (*id, link.session)).collect();
+        for (link, session) in links {
+            if session.is_some() {
+                effects.send(link, Packet::Disconnect { reason: Reason::SERVER_SHUTTING_DOWN, expiry: None });
+            }
+            effects.close.push(link);
+            self.gone(link, now, effects);
+        }
+        self.commit(now, effects);
+    }
+
+    /// Whether everything that has to be on disk is there.
+    pub fn is_drained(&self) -> bool {
+        self.stopping && !self.tail.is_writing()
+    }
+
+    /// What a client, connected or not, is subscribed to.
+    pub fn subscriptions(&self, client_id: &str) -> Vec<Arc<str>> {
+        let session = self.by_client.get(client_id).and_then(|key| self.sessions.get(key));
+        session.map(|s| s.subscriptions.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The client ids of all sessions.
+    pub fn clients(&self) -> Vec<Arc<str>> {
+        self.by_client.keys().cloned().collect()
+    }
+
+    /// How the broker is, for those who look on. `listeners` is left to the caller.
+    pub fn status(&self) -> status::Broker {
+        let connected = |s: &&Session| s.connection.is_some_and(|c| !c.trusted);
+        let mut queues: Vec<_> = self
+            .sessions
+            .values()
+            .filter_map(|s| {
+                let queue = s.durable?;
+                let inflight = s.inflight.iter().find(|i| !i.released).map(|i| i.entry.message.at);
+                let oldest = inflight.or_else(|| s.queue.front().map(|e| e.message.at));
+                Some(status::Queue {
+                    session: s.client_id.clone(),
+                    connected: s.connection.is_some(),
+                    entries: s.depth(),
+                    inflight: s.inflight.len(),
+                    oldest: oldest.or_else(|| self.tail.oldest(queue)),
+                    dropped: s.dropped,
+                })
+            })
+            .collect();
+        queues.sort_by(|a, b| a.session.cmp(&b.session));
+        status::Broker {
+            listeners: Vec::new(),
+            clients: self.sessions.values().filter(connected).count(),
+            sessions: self.sessions.len(),
+            subscriptions: self.topics.len(),
+            retained: self.retained.len(),
+            received: self.received,
+            sent: self.sent,
+            dropped: self.dropped,
+            queues,
+        }
+    }
+
+    fn session_of(&self, link: LinkId) -> Option<SessionKey> {
+        self.links.get(&link).and_then(|l| l.session)
+    }
+
+    fn session(&mut self, key: SessionKey) -> Option<&mut Session> {
+        self.sessions.get_mut(&key)
+    }
+
+    fn recover(&mut self, saved: store::Session, depth: store::Depth, now: Now) {
+        let key = self.new_key();
+        let mut session = Session::new(saved.client_id.clone(), Queue::recovered(depth.entries));
+        session.durable = Some(saved.queue);
+        session.expiry = saved.expiry;
+        // A session that was connected when the last run ended was left by that end.
+        session.left = Some(saved.left.unwrap_or(now.wall));
+        if saved.expiry != u32::MAX {
+            let ends = now.instant + Duration::from_secs(saved.expiry.into());
+            session.ends = Some(ends);
+            self.deadlines.insert((ends, key));
+        }
+        for subscription in saved.subscriptions {
+            let subscriber = Subscriber { session: key, options: subscription.options, id: subscription.id };
+            self.topics.subscribe(&subscription.filter, subscriber);
+            session.subscriptions.insert(subscription.filter, (subscription.options, subscription.id));
+        }
+        self.by_client.insert(saved.client_id, key);
+        self.by_queue.insert(saved.queue, key);
+        self.next_queue = self.next_queue.max(saved.queue.0 + 1);
+        self.sessions.insert(key, session);
+    }
+
+    fn new_key(&mut self) -> SessionKey {
+        self.next_key = self.next_key.wrapping_add(1);
+        SessionKey(self.next_key)
+    }
+}
+
+impl Effects {
+    fn send(&mut self, link: LinkId, packet: Packet) {
+        self.packets.entry(link).or_default().push(packet);
+    }
+}

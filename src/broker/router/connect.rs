@@ -1,0 +1,225 @@
+//! Sessions come and go: CONNECT, takeover, DISCONNECT, lost connections, wills, expiry.
+
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Effects, Link, Now, Router};
+use crate::broker::queue::Queue;
+use crate::broker::session::{Connection, LinkId, Session};
+use crate::broker::topics::SessionKey;
+use crate::mqtt::wire::TOPIC_ALIAS_MAXIMUM;
+use crate::mqtt::{Ack, ConnAck, Connect, Packet, Publish, Reason, Version};
+use crate::store::QueueId;
+
+impl Router {
+    pub(super) fn connect(&mut self, link: LinkId, connect: Connect, now: Now, effects: &mut Effects) {
+        let trusted = self.links.get(&link).is_some_and(|l| l.trusted);
+        if let Err(reason) = self.refuse(&connect, trusted) {
+            effects.send(link, Packet::ConnAck(Box::new(ConnAck::new(reason))));
+            effects.close.push(link);
+            self.links.remove(&link);
+            return;
+        }
+        let assigned = connect.client_id.is_empty().then(|| Arc::from(format!("auto-{:016x}", fastrand::u64(..))));
+        let client_id = assigned.clone().unwrap_or_else(|| connect.client_id.clone());
+        if let Some(key) = self.by_client.get(&client_id).copied() {
+            self.take_over(key, now, effects);
+        }
+        // The old session may have ended with its connection.
+        let present = self.by_client.get(&client_id).copied();
+        if let Some(key) = present.filter(|_| connect.clean_start) {
+            self.end(key, now, effects);
+        }
+        let present = present.filter(|_| !connect.clean_start);
+        let key = present.unwrap_or_else(|| self.add_session(&client_id));
+        let window = usize::from(connect.receive_maximum.get()).min(self.limits.window);
+        let session = self.sessions.get_mut(&key).expect("just found or added");
+        session.user = connect.user;
+        session.connection = Some(Connection { link, version: connect.version, trusted, window, outstanding: 0 });
+        (session.left, session.ends, session.will_due) = (None, None, None);
+        session.will = connect.will;
+        self.links.insert(link, Link { trusted, session: Some(key) });
+        let changed = self.set_expiry(key, connect.expiry);
+        if changed || present.is_none() {
+            self.save(key);
+        }
+        effects.send(
+            link,
+            Packet::ConnAck(Box::new(ConnAck {
+                session_present: present.is_some(),
+                assigned_client_id: assigned,
+                receive_maximum: RECEIVE_MAXIMUM,
+                maximum_packet_size: Some(self.limits.max_packet),
+                topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
+                shared_available: false,
+                ..ConnAck::new(Reason::SUCCESS)
+            })),
+        );
+        self.resume(key, effects);
+        self.pump(key, now, effects);
+    }
+
+    fn refuse(&self, connect: &Connect, trusted: bool) -> Result<(), Reason> {
+        if trusted {
+            return Ok(());
+        }
+        // `$` is for the gateway's own sessions: an uplink's queue is nobody else's to read.
+        if connect.client_id.starts_with('$') {
+            return Err(Reason::CLIENT_ID_NOT_VALID);
+        }
+        if connect.authentication_method.is_some() {
+            return Err(Reason::BAD_AUTHENTICATION_METHOD);
+        }
+        if connect.client_id.is_empty() && !connect.clean_start && connect.version != Version::V5 {
+            return Err(Reason::CLIENT_ID_NOT_VALID);
+        }
+        let may = |topic: &str| self.access.may_publish(connect.user.as_deref(), &connect.client_id, topic);
+        if connect.will.as_ref().is_some_and(|will| !may(&will.message.topic)) {
+            return Err(Reason::NOT_AUTHORIZED);
+        }
+        Ok(())
+    }
+
+    fn add_session(&mut self, client_id: &Arc<str>) -> SessionKey {
+        let key = self.new_key();
+        self.by_client.insert(client_id.clone(), key);
+        self.sessions.insert(key, Session::new(client_id.clone(), Queue::default()));
+        key
+    }
+
+    /// A session that outlives its connection has a queue in the store. True when that changed.
+    fn set_expiry(&mut self, key: SessionKey, expiry: u32) -> bool {
+        let Some(session) = self.sessions.get_mut(&key) else { return false };
+        let changed = session.expiry != expiry;
+        session.expiry = expiry;
+        if expiry > 0 && session.durable.is_none() {
+            let queue = QueueId(self.next_queue);
+            self.next_queue += 1;
+            session.durable = Some(queue);
+            self.by_queue.insert(queue, key);
+        }
+        changed
+    }
+
+    /// Sends again what was in flight (MQTT 5.0, 4.4).
+    fn resume(&mut self, key: SessionKey, effects: &mut Effects) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        let Some(connection) = session.connection.as_mut() else { return };
+        // A smaller window than last time: what does not fit waits again, in its place.
+        while session.inflight.len() > connection.window && session.inflight.back().is_some_and(|i| !i.released) {
+            session.queue.put_back(session.inflight.pop_back().expect("not empty").entry);
+        }
+        for inflight in &session.inflight {
+            let packet = if inflight.released {
+                Packet::PubRel(Ack::ok(inflight.id))
+            } else {
+                connection.outstanding += inflight.entry.message.size();
+                Packet::Publish(Publish {
+                    id: Some(inflight.id),
+                    dup: true,
+                    qos: inflight.entry.delivery.qos,
+                    retain: inflight.entry.delivery.retain,
+                    message: inflight.entry.message.clone(),
+                    topic_alias: None,
+                    subscription_ids: inflight.entry.delivery.subscription_ids.clone(),
+                })
+            };
+            effects.send(connection.link, packet);
+        }
+    }
+
+    fn take_over(&mut self, key: SessionKey, now: Now, effects: &mut Effects) {
+        if let Some(connection) = self.session(key).and_then(|s| s.connection) {
+            let reason = Reason::SESSION_TAKEN_OVER;
+            effects.send(connection.link, Packet::Disconnect { reason, expiry: None });
+            effects.close.push(connection.link);
+            self.gone(connection.link, now, effects);
+        }
+    }
+
+    pub(super) fn disconnect(
+        &mut self,
+        key: SessionKey,
+        link: LinkId,
+        reason: Reason,
+        expiry: Option<u32>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        if let Some(session) = self.sessions.get_mut(&key) {
+            if reason != Reason::DISCONNECT_WITH_WILL {
+                session.will = None;
+            }
+            // A session that began without an expiry may not get one now (MQTT-3.14.2-2).
+            let expiry = expiry.filter(|_| session.expiry > 0);
+            if expiry.is_some_and(|expiry| self.set_expiry(key, expiry)) {
+                self.save(key);
+            }
+        }
+        effects.close.push(link);
+        self.gone(link, now, effects);
+    }
+
+    /// The connection is no more: the will is due, and the session ends, now or when it expires.
+    pub(super) fn gone(&mut self, link: LinkId, now: Now, effects: &mut Effects) {
+        let Some(Link { session: Some(key), .. }) = self.links.remove(&link) else { return };
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        if session.connection.take_if(|c| c.link == link).is_none() {
+            return;
+        }
+        session.left = Some(now.wall);
+        let expiry = session.expiry;
+        let delay = session.will.as_ref().map(|will| will.delay.min(Duration::from_secs(expiry.into())));
+        match delay {
+            Some(delay) if !delay.is_zero() => {
+                session.will_due = Some(now.instant + delay);
+                self.deadlines.insert((now.instant + delay, key));
+            }
+            Some(_) => self.publish_will(key, now, effects),
+            None => {}
+        }
+        if expiry == 0 {
+            return self.end(key, now, effects);
+        }
+        if expiry != u32::MAX {
+            let ends = now.instant + Duration::from_secs(expiry.into());
+            self.deadlines.insert((ends, key));
+            if let Some(session) = self.sessions.get_mut(&key) {
+                session.ends = Some(ends);
+            }
+            self.save(key);
+        }
+    }
+
+    pub(super) fn publish_will(&mut self, key: SessionKey, now: Now, effects: &mut Effects) {
+        if let Some(will) = self.session(key).and_then(|s| s.will.take()) {
+            self.publish(Some(key), Arc::new(will.message), now, effects);
+        }
+    }
+
+    /// Forgets a session and all that waits for it.
+    pub(super) fn end(&mut self, key: SessionKey, now: Now, effects: &mut Effects) {
+        self.publish_will(key, now, effects);
+        let Some(session) = self.sessions.remove(&key) else { return };
+        self.by_client.remove(&session.client_id);
+        for filter in session.subscriptions.keys() {
+            self.topics.unsubscribe(filter, key);
+        }
+        if let Some(queue) = session.durable {
+            self.by_queue.remove(&queue);
+            for waiter in self.tail.end(queue) {
+                self.release(waiter, effects);
+            }
+        }
+    }
+
+    pub(super) fn save(&mut self, key: SessionKey) {
+        if let Some(saved) = self.sessions.get(&key).and_then(Session::to_store) {
+            self.tail.save(saved);
+        }
+    }
+}
+
+/// How many QoS 1 and 2 publishes a client may have unacknowledged: those waiting for a commit are among them.
+const RECEIVE_MAXIMUM: NonZeroU16 = NonZeroU16::new(1024).expect("not zero");

@@ -1,0 +1,114 @@
+//! SUBSCRIBE and UNSUBSCRIBE, and the retained messages that a new subscription gets.
+
+use std::sync::Arc;
+
+use super::{Effects, Now, Router};
+use crate::broker::session::LinkId;
+use crate::broker::topics::{SessionKey, Subscriber};
+use crate::mqtt::{Packet, PacketId, Reason, RetainHandling, Subscribe, SubscribeOptions, topic};
+use crate::store::Delivery;
+
+impl Router {
+    pub(super) fn subscribe(
+        &mut self,
+        key: SessionKey,
+        link: LinkId,
+        subscribe: Subscribe,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let mut reasons = Vec::with_capacity(subscribe.filters.len());
+        let mut granted = Vec::new();
+        for (filter, options) in subscribe.filters {
+            let reason = self.grant(key, &filter);
+            reasons.push(reason.err().unwrap_or(Reason(options.qos.into())));
+            if reason.is_ok() {
+                let subscriber = Subscriber { session: key, options, id: subscribe.subscription_id };
+                let new = self.topics.subscribe(&filter, subscriber);
+                if let Some(session) = self.sessions.get_mut(&key) {
+                    session.subscriptions.insert(filter.clone(), (options, subscribe.subscription_id));
+                }
+                granted.push((filter, options, new));
+            }
+        }
+        self.save(key);
+        effects.send(link, Packet::SubAck { id: subscribe.id, reasons });
+        for (filter, options, new) in granted {
+            if options.retain_handling == RetainHandling::Send
+                || options.retain_handling == RetainHandling::SendIfNew && new
+            {
+                self.send_retained(key, &filter, options, subscribe.subscription_id, now);
+            }
+        }
+        self.pump(key, now, effects);
+    }
+
+    fn grant(&self, key: SessionKey, filter: &str) -> Result<(), Reason> {
+        topic::check_filter(filter).map_err(|_| Reason::TOPIC_FILTER_INVALID)?;
+        if filter.starts_with("$share/") {
+            return Err(Reason::SHARED_NOT_SUPPORTED);
+        }
+        let session = self.sessions.get(&key).ok_or(Reason::UNSPECIFIED)?;
+        let trusted = session.connection.is_some_and(|c| c.trusted);
+        if !trusted && !self.access.may_subscribe(session.user.as_deref(), &session.client_id, filter) {
+            return Err(Reason::NOT_AUTHORIZED);
+        }
+        Ok(())
+    }
+
+    fn send_retained(
+        &mut self,
+        key: SessionKey,
+        filter: &str,
+        options: SubscribeOptions,
+        subscription_id: Option<u32>,
+        now: Now,
+    ) {
+        for message in self.retained.matching(filter, now.wall) {
+            let delivery = Delivery {
+                qos: options.qos.min(message.qos),
+                retain: true,
+                subscription_ids: subscription_id.into_iter().collect(),
+            };
+            let id = self.new_entry();
+            if let Some(queue) = self.enqueue(key, id, &message, delivery.clone()) {
+                self.tail.append(id, message, vec![(queue, delivery)], None, now.instant);
+            }
+        }
+    }
+
+    pub(super) fn unsubscribe(
+        &mut self,
+        key: SessionKey,
+        link: LinkId,
+        id: PacketId,
+        filters: &[Arc<str>],
+        effects: &mut Effects,
+    ) {
+        let reasons = filters
+            .iter()
+            .map(|filter| {
+                if topic::check_filter(filter).is_err() {
+                    return Reason::TOPIC_FILTER_INVALID;
+                }
+                if let Some(session) = self.sessions.get_mut(&key) {
+                    session.subscriptions.remove(filter);
+                }
+                if self.topics.unsubscribe(filter, key) { Reason::SUCCESS } else { Reason::NO_SUBSCRIPTION_EXISTED }
+            })
+            .collect();
+        self.save(key);
+        effects.send(link, Packet::UnsubAck { id, reasons });
+    }
+
+    /// Ends all subscriptions of a session; what waits for it stays.
+    pub fn unsubscribe_all(&mut self, client_id: &str) {
+        let Some(key) = self.by_client.get(client_id).copied() else { return };
+        if let Some(session) = self.sessions.get_mut(&key) {
+            for filter in std::mem::take(&mut session.subscriptions).into_keys() {
+                self.topics.unsubscribe(&filter, key);
+            }
+        }
+        self.save(key);
+    }
+}

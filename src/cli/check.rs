@@ -1,0 +1,257 @@
+//! `fieldpost check`: what a config means, before it runs.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::output::{self, columns};
+use crate::bus::{self, Source, link, plan};
+use crate::config::{Config, check};
+use crate::mapping::Route;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The config
+    #[arg(default_value = super::CONFIG)]
+    file: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> ExitCode {
+    let config = match super::load(&args.file) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let report = Report::new(&config);
+    let text = if args.json {
+        serde_json::to_string_pretty(&report).expect("keys are text and numbers are finite") + "\n"
+    } else {
+        report.to_string()
+    };
+    output::print(&text)
+}
+
+/// All that is shown.
+#[derive(Debug, Serialize)]
+struct Report {
+    gateway: Arc<str>,
+    buses: Vec<Bus>,
+    points: Vec<Point>,
+    broker: String,
+    uplinks: Vec<Uplink>,
+    store: String,
+    admin: String,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Bus {
+    name: Arc<str>,
+    link: String,
+    /// The part of the line's time that the requests take; none where there is no line.
+    load: Option<f64>,
+    devices: Vec<Device>,
+}
+
+#[derive(Debug, Serialize)]
+struct Device {
+    name: Arc<str>,
+    /// None on a `uart`.
+    unit: Option<u8>,
+    requests: Vec<Request>,
+    /// What is awaited on a `uart`.
+    sentences: Vec<Sentence>,
+}
+
+#[derive(Debug, Serialize)]
+struct Request {
+    table: &'static str,
+    first: u16,
+    last: u16,
+    count: u16,
+    #[serde(rename = "every_ms", serialize_with = "millis")]
+    every: Duration,
+    points: Vec<Arc<str>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Sentence {
+    sentence: Arc<str>,
+    points: Vec<Arc<str>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Point {
+    topic: Arc<str>,
+    device: Arc<str>,
+    point: Arc<str>,
+    r#type: String,
+    unit: Option<Arc<str>>,
+    #[serde(rename = "every_ms", serialize_with = "millis")]
+    every: Duration,
+    /// The topic on which it is written.
+    set: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Uplink {
+    name: Arc<str>,
+    url: String,
+}
+
+impl Report {
+    fn new(config: &Config) -> Self {
+        Self {
+            gateway: Arc::clone(&config.gateway.id),
+            buses: config.buses.iter().map(Bus::new).collect(),
+            points: points(config),
+            broker: config.broker.listen.clone(),
+            uplinks: config
+                .uplinks
+                .iter()
+                .map(|(name, uplink)| Uplink { name: Arc::clone(name), url: uplink.url.clone() })
+                .collect(),
+            store: format!(
+                "{}, at most {} and {}",
+                config.store.path.display(),
+                config.store.max_size,
+                config.store.max_age
+            ),
+            admin: config.admin.listen.clone(),
+            warnings: config.warnings.messages().map(str::to_owned).collect(),
+        }
+    }
+}
+
+impl Bus {
+    fn new(bus: &bus::Bus) -> Self {
+        Self {
+            name: Arc::clone(&bus.name),
+            link: bus.link.to_string(),
+            load: check::load(bus),
+            devices: bus.devices.iter().map(|device| Device::new(device, &bus.link)).collect(),
+        }
+    }
+}
+
+impl Device {
+    fn new(device: &bus::Device, link: &link::Config) -> Self {
+        let names = |points: &[usize]| points.iter().map(|n| Arc::clone(&device.points[*n].name)).collect();
+        let requests = plan::plan(device).into_iter().map(|block| Request {
+            table: block.table.key(),
+            first: block.address,
+            last: block.address + (block.count - 1),
+            count: block.count,
+            every: block.every,
+            points: names(&block.points),
+        });
+        let mut sentences: Vec<Sentence> = Vec::new();
+        for point in &device.points {
+            if let Source::Nmea { sentence, .. } = &point.source {
+                let name = Arc::clone(&point.name);
+                match sentences.iter_mut().find(|s| s.sentence == *sentence) {
+                    Some(known) => known.points.push(name),
+                    None => sentences.push(Sentence { sentence: Arc::clone(sentence), points: vec![name] }),
+                }
+            }
+        }
+        Self {
+            name: Arc::clone(&device.name),
+            unit: (!matches!(link, link::Config::Uart(_))).then_some(device.unit),
+            requests: requests.collect(),
+            sentences,
+        }
+    }
+}
+
+fn points(config: &Config) -> Vec<Point> {
+    let types = |route: &Route| {
+        let devices = config.buses.iter().flat_map(|bus| &bus.devices);
+        let mut points = devices.filter(|d| d.name == route.device).flat_map(|d| &d.points);
+        points.find(|p| p.name == route.point).map(|p| p.decode.kind.to_string()).unwrap_or_default()
+    };
+    let row = |(route, seen): (&Route, &crate::status::Point)| Point {
+        topic: Arc::clone(&route.topic),
+        device: Arc::clone(&route.device),
+        point: Arc::clone(&route.point),
+        r#type: types(route),
+        unit: seen.unit.clone(),
+        every: seen.every,
+        set: route.writable.then(|| format!("{}/set", route.topic)),
+    };
+    config.routes.iter().zip(&config.points).map(row).collect()
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "gateway {}", self.gateway)?;
+        for bus in &self.buses {
+            write!(f, "\nbus {}: {}", bus.name, bus.link)?;
+            match bus.load {
+                Some(load) => writeln!(f, ", load {:.1} %", load * 100.0)?,
+                None => writeln!(f)?,
+            }
+            for device in &bus.devices {
+                match device.unit {
+                    Some(unit) => writeln!(f, "  device {}: unit {unit}", device.name)?,
+                    None => writeln!(f, "  device {}", device.name)?,
+                }
+                f.write_str(&columns(&device.rows(), "    "))?;
+            }
+        }
+        if !self.points.is_empty() {
+            writeln!(f, "\ntopics")?;
+            let rows: Vec<_> = self.points.iter().map(Point::row).collect();
+            f.write_str(&columns(&rows, "  "))?;
+        }
+        writeln!(f, "\nbroker: {}", self.broker)?;
+        for uplink in &self.uplinks {
+            writeln!(f, "uplink {}: {}", uplink.name, uplink.url)?;
+        }
+        writeln!(f, "store: {}\nadmin: {}", self.store, self.admin)?;
+        match self.warnings.len() {
+            0 => writeln!(f, "\nno warnings"),
+            1 => writeln!(f, "\n1 warning"),
+            n => writeln!(f, "\n{n} warnings"),
+        }
+    }
+}
+
+impl Device {
+    fn rows(&self) -> Vec<Vec<String>> {
+        let requests = self.requests.iter().map(|r| {
+            let range = if r.count == 1 { r.first.to_string() } else { format!("{}-{}", r.first, r.last) };
+            vec![r.table.into(), range, format!("{} in one", r.count), every(r.every), r.points.join(", ")]
+        });
+        let sentences = self.sentences.iter().map(|s| vec!["nmea".into(), s.sentence.to_string(), s.points.join(", ")]);
+        requests.chain(sentences).collect()
+    }
+}
+
+impl Point {
+    fn row(&self) -> Vec<String> {
+        let set = self.set.as_ref().map(|topic| format!("-> {topic}"));
+        vec![
+            self.topic.to_string(),
+            format!("{}.{}", self.device, self.point),
+            self.r#type.clone(),
+            self.unit.as_deref().unwrap_or_default().to_owned(),
+            every(self.every),
+            set.unwrap_or_default(),
+        ]
+    }
+}
+
+fn every(every: Duration) -> String {
+    format!("every {}", humantime::format_duration(every))
+}
+
+fn millis<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,125 @@
+//! What no part can see alone: addresses that the world reaches, buses asked for more than they carry, units met twice.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use super::device::Resolved;
+use super::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
+use super::section::{Name, Section};
+use crate::bus::{self, Source, link, plan};
+
+/// The schemes of an uplink's url.
+const SCHEMES: &[&str] = &["mqtt", "mqtts", "ws", "wss"];
+
+/// Tells of every `listen` that is no address, and of one beyond this machine when `guard` is missing.
+pub(super) fn listen(section: &Section<'_>, guard: &str, help: &str, out: &mut Diagnostics) {
+    for (text, span) in section.texts("listen") {
+        match is_loopback(text) {
+            None => {
+                let help = "write an address and a port, as in \"127.0.0.1:1883\" or \"[::]:1883\"".to_owned();
+                out.push(Diagnostic::error(format!("`{text}` is no address to listen on")).at(span).help(help));
+            }
+            Some(false) if !section.has(guard) => {
+                let why = format!("{text} is reached from beyond this machine, and `{guard}` is not set");
+                out.push(Diagnostic::error(why).at(span).help(help.to_owned()));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// Whether an address is reached from this machine only; none when it is no address.
+pub(crate) fn is_loopback(listen: &str) -> Option<bool> {
+    if let Ok(address) = listen.parse::<SocketAddr>() {
+        return Some(match address.ip() {
+            IpAddr::V4(ip) => ip.is_loopback(),
+            IpAddr::V6(ip) => ip.to_ipv4_mapped().map_or(ip.is_loopback(), |ip| ip.is_loopback()),
+        });
+    }
+    let (host, port) = listen.rsplit_once(':')?;
+    let is_name = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+    (is_name && port.parse::<u16>().is_ok()).then_some(host == "localhost")
+}
+
+/// Tells of a url that no uplink can use, and of files that are not there.
+pub(super) fn uplink(section: &Section<'_>, folder: &Path, out: &mut Diagnostics) {
+    for (url, span) in section.texts("url") {
+        let Some((scheme, rest)) = url.split_once("://") else {
+            let help = "write it as in \"mqtts://broker.example.com:8883\"".to_owned();
+            out.push(Diagnostic::error(format!("`{url}` is no url")).at(span).help(help));
+            continue;
+        };
+        if !SCHEMES.contains(&scheme) {
+            let help = did_you_mean(scheme, SCHEMES.iter().copied());
+            out.push(Diagnostic::error(format!("unknown scheme `{scheme}`")).at(span).help(help));
+        } else if rest.is_empty() || rest.starts_with([':', '/']) {
+            out.push(Diagnostic::error("the url names no host").at(span));
+        }
+    }
+    if let Some((file, span)) = section.text_within("password", "file")
+        && !folder.join(file).exists()
+    {
+        let why = format!("{file} is not there yet; the uplink cannot log in without it");
+        out.push(Diagnostic::warning(why).at(span));
+    }
+}
+
+/// Warns of a point that two devices with the same unit read.
+pub(super) fn units(devices: &[Resolved], out: &mut Diagnostics) {
+    for (n, one) in devices.iter().enumerate() {
+        for other in &devices[..n] {
+            if one.bus != other.bus || one.device.unit != other.device.unit {
+                continue;
+            }
+            let both = one.device.points.iter().find(|point| {
+                let same = |p: &&bus::Point| p.source == point.source && matches!(p.source, Source::Modbus { .. });
+                other.device.points.iter().any(|p| same(&p))
+            });
+            if let Some(point) = both {
+                let why = format!("two devices are unit {} and read the same registers", one.device.unit);
+                out.push(
+                    Diagnostic::warning(why)
+                        .mark(one.place.clone(), format!("`{}` reads `{}`", one.device.name, point.name))
+                        .mark(other.place.clone(), format!("so does `{}`", other.device.name)),
+                );
+            }
+        }
+    }
+}
+
+/// Warns of buses that are asked for more than they carry.
+pub(super) fn loads(buses: &[(bus::Bus, Name)], out: &mut Diagnostics) {
+    for (bus, name) in buses {
+        if let Some(load) = load(bus).filter(|load| *load > 1.0) {
+            let why = format!("bus `{}` is asked for {:.0} % of what its line carries", bus.name, load * 100.0);
+            let help = "raise `every`, lower the number of points (`only`), or raise `baud`".to_owned();
+            out.push(Diagnostic::warning(why).at(name.span()).help(help));
+        }
+    }
+}
+
+/// The part of a serial line's time that its requests take, the devices' own time aside; none where there is no line.
+pub(crate) fn load(bus: &bus::Bus) -> Option<f64> {
+    let link::Config::ModbusRtu(serial) = &bus.link else { return None };
+    let character = Duration::from_secs(1) * u32::from(serial.bits()) / serial.baud;
+    Some(plan::load(&bus.devices.iter().flat_map(plan::plan).collect::<Vec<_>>(), character))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_what_the_world_reaches() {
+        for here in ["127.0.0.1:1883", "[::1]:80", "localhost:1", "127.9.9.9:1", "[::ffff:127.0.0.1]:1"] {
+            assert_eq!(is_loopback(here), Some(true), "{here}");
+        }
+        for world in ["0.0.0.0:1883", "[::]:1883", "192.168.1.2:1", "plant:1883", "[::ffff:1.2.3.4]:1"] {
+            assert_eq!(is_loopback(world), Some(false), "{world}");
+        }
+        for none in ["", ":1883", "1883", "127.0.0.1", "127.0.0.1:99999", "a b:1", "[::1:80"] {
+            assert_eq!(is_loopback(none), None, "{none}");
+        }
+    }
+}
