@@ -122,12 +122,15 @@ impl Listener {
         let now = Instant::now();
         for (device, ear) in self.devices.iter_mut().enumerate() {
             let mut readings = Vec::new();
-            for (held, point) in ear.held.iter_mut().zip(&ear.device.points) {
+            for (index, (held, point)) in ear.held.iter_mut().zip(&ear.device.points).enumerate() {
                 if held.next <= now
                     && let Some(reading) = held.reading.take()
                 {
                     held.next = now + point.every;
-                    readings.push(reading);
+                    // Held back for longer than it may be old: its end has been told already.
+                    if !desk.freshness.is_overdue(device, index) {
+                        readings.push(reading);
+                    }
                 }
             }
             desk.readings(readings).await;
@@ -184,13 +187,15 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Listens to a device `gps` with one point, field 2 of GGA, wanted every 2 s and stale after 5 s.
-    fn listen() -> (DuplexStream, mpsc::Receiver<Report>, watch::Receiver<status::Bus>, tokio::task::JoinHandle<End>) {
+    /// Listens to a device `gps` with one point, field 2 of GGA, wanted so often and stale after 5 s.
+    fn listen(
+        every: Duration,
+    ) -> (DuplexStream, mpsc::Receiver<Report>, watch::Receiver<status::Bus>, tokio::task::JoinHandle<End>) {
         let mut device = fixture::device("gps", 0, &[0]);
         let point = &mut device.points[0];
         point.source = Source::Nmea { sentence: "GGA".into(), field: 2 };
         point.decode = Decode { kind: Kind::Number, ..point.decode.clone() };
-        (point.every, point.stale_after) = (2 * SECOND, 5 * SECOND);
+        (point.every, point.stale_after) = (every, 5 * SECOND);
         let serial = Serial { port: "/dev/test".into(), baud: 9600, parity: Parity::None, data_bits: 8, stop_bits: 1 };
         let bus = Bus { link: link::Config::Uart(serial.clone()), ..fixture::bus(vec![device]) };
         let (reports_in, reports) = mpsc::channel(64);
@@ -225,7 +230,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_newest_value_is_told_no_more_often_than_wanted() {
-        let (mut wire, mut reports, _status, _task) = listen();
+        let (mut wire, mut reports, _status, _task) = listen(2 * SECOND);
         let talking = tokio::spawn(async move {
             for n in 0..100 {
                 wire.write_all(&sentence("GGA", n)).await.unwrap();
@@ -247,7 +252,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silence_and_damage_turn_a_point_stale_once() {
-        let (mut wire, mut reports, status, _task) = listen();
+        let (mut wire, mut reports, status, _task) = listen(2 * SECOND);
         wire.write_all(&sentence("GGA", 7)).await.unwrap();
         assert_eq!(hear(&mut reports, SECOND).await, [(Value::Float(7.0), Quality::Good)]);
         assert_eq!(status.borrow().devices[0].state, status::State::Up);
@@ -266,8 +271,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn nothing_good_is_told_after_stale() {
+        let (mut wire, mut reports, _status, _task) = listen(20 * SECOND);
+        for n in [1, 2] {
+            wire.write_all(&sentence("GGA", n)).await.unwrap();
+            tokio::time::sleep(SECOND / 10).await;
+        }
+        let heard = hear(&mut reports, 60 * SECOND).await;
+        assert_eq!(heard, [(Value::Float(1.0), Quality::Good), (Value::Float(2.0), Quality::Stale)]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_unplugged_port_ends_the_listening() {
-        let (mut wire, _reports, _status, task) = listen();
+        let (mut wire, _reports, _status, task) = listen(2 * SECOND);
         wire.write_all(&sentence("GGA", 7)).await.unwrap();
         tokio::time::sleep(SECOND).await;
         drop(wire);
