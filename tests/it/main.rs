@@ -2,5 +2,6 @@
 
 mod support;
 
+mod bus;
 mod peers;
 mod simulator;
