@@ -171,6 +171,12 @@ impl Schedule {
         self.members[device].quiet
     }
 
+    /// The device failed to confirm a write and may still speak late.
+    pub(crate) fn hush(&mut self, device: usize, until: Instant) {
+        let quiet = &mut self.members[device].quiet;
+        *quiet = until.max(*quiet);
+    }
+
     /// Reads the block with this point as soon as possible: the point was written.
     pub(crate) fn soon(&mut self, device: usize, point: usize, now: Instant) {
         let slots = &mut self.members[device].slots;
@@ -319,9 +325,10 @@ mod tests {
         for device in [0, 2] {
             let times = times(&asked, device);
             assert!(times.len() >= 120);
-            let late = times.iter().filter(|at| **at > 3 * SECOND).all(|at| {
-                at.as_millis() % 1000 == (SECOND / 3 * device as u32).as_millis()
-            });
+            let late = times
+                .iter()
+                .filter(|at| **at > 3 * SECOND)
+                .all(|at| at.as_millis() % 1000 == (SECOND / 3 * device as u32).as_millis());
             assert!(late, "{times:?}");
         }
     }
@@ -346,7 +353,7 @@ mod tests {
         let mut schedule = Schedule::new(&fixture::bus(vec![device]), start);
         let asked = run(&mut schedule, start, 30 * SECOND, |_, at| at > 5 * SECOND);
         let back: Vec<_> = times(&asked, 0).into_iter().filter(|at| *at > 5 * SECOND).collect();
-        assert!(back[3] - back[0] < Duration::from_millis(50), "{back:?}");
+        assert!(back[2] - back[0] < Duration::from_millis(50), "{back:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,8 +7,14 @@ pub(super) struct Decimal {
     places: u32,
 }
 
-/// Powers of ten that a float holds exactly.
-const TENS: [f64; 16] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+/// All powers of ten that a float holds exactly.
+const TENS: [f64; 23] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20,
+    1e21, 1e22,
+];
+
+/// The most places looked for: a float has 15 digits that mean something.
+const PLACES: usize = 15;
 
 /// The bound below which a float holds every whole number: one more bit than its mantissa has.
 const EXACT: f64 = (1_u64 << 53) as f64;
@@ -27,9 +33,9 @@ impl Decimal {
 
     /// The decimal with the fewest places that is the `same` as `x`.
     pub fn shortest(x: f64, same: impl Fn(f64) -> bool) -> Option<Self> {
-        for (places, ten) in (0..).zip(TENS) {
+        for (places, ten) in (0..).zip(&TENS[..=PLACES]) {
             let digits = (x * ten).round();
-            if !(digits.abs() < EXACT) {
+            if digits.is_nan() || digits.abs() >= EXACT {
                 return None;
             }
             // Both sides of the division are exact, so it gives what parsing the decimal would give.
@@ -66,14 +72,10 @@ impl Decimal {
         Some(if rest.unsigned_abs() >= d.unsigned_abs() - rest.unsigned_abs() { quotient + away } else { quotient })
     }
 
-    /// The nearest float.
-    pub fn to_f64(mut self) -> f64 {
-        // Zeros at the end only push both sides of the division out of what a float holds exactly.
-        while self.places > 0 && self.digits % 10 == 0 {
-            self.digits /= 10;
-            self.places -= 1;
-        }
-        self.digits as f64 / 10_f64.powi(self.places as i32)
+    /// The nearest float, as long as both sides of the division are exact; else one next to it.
+    pub fn to_f64(self) -> f64 {
+        let ten = TENS.get(self.places as usize).copied().unwrap_or_else(|| 10_f64.powi(self.places as i32));
+        self.digits as f64 / ten
     }
 
     fn digits_at(self, places: u32) -> Option<i128> {
