@@ -5,3 +5,4 @@ mod support;
 mod peers;
 mod simulator;
 mod install;
+mod uplink;
