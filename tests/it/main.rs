@@ -2,6 +2,7 @@
 
 mod support;
 
+mod bus;
 mod peers;
 mod simulator;
 mod install;
