@@ -172,10 +172,7 @@ impl Config {
                 } else {
                     match &self.field {
                         Some(field) if *field.get_ref() > 0 => {
-                            source = Some(Source::Nmea {
-                                sentence: sentence.as_str().into(),
-                                field: *field.get_ref(),
-                            });
+                            source = Some(Source::Nmea { sentence: sentence.as_str().into(), field: *field.get_ref() });
                         }
                         Some(field) => wrong(Some(field.span()), "fields count from 1".into(), None),
                         None => wrong(Some(nmea.span()), "`field` is missing".into(), Some("add `field = 1`")),
@@ -286,7 +283,8 @@ fn wire_address(table: Table, number: u32, addressing: Addressing) -> Result<u16
     if addressing == Addressing::ZeroBased {
         return u16::try_from(number).map_err(|_| {
             let plc = (100_001..=465_536).contains(&number);
-            let hint = if plc { "; for numbers as in PLC manuals set `addressing = \"plc\"` on the device" } else { "" };
+            let hint =
+                if plc { "; for numbers as in PLC manuals set `addressing = \"plc\"` on the device" } else { "" };
             format!("addresses go from 0 to 65535{hint}")
         });
     }

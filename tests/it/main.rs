@@ -6,3 +6,4 @@ mod bus;
 mod peers;
 mod simulator;
 mod install;
+mod uplink;
