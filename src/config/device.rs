@@ -17,6 +17,7 @@ use crate::bus::profile::Defaults;
 use crate::bus::{self, link};
 use crate::clock::Timestamp;
 use crate::mapping::Route;
+use crate::mapping::topic::Names;
 use crate::reading::{Quality, Value};
 use crate::status;
 
@@ -122,8 +123,9 @@ pub(super) fn read(
     let mut resolved = Vec::new();
     let mut routes = Vec::new();
     let mut shown = Vec::new();
+    let none = points.is_empty();
     let all = collect(&keys, profile.as_deref(), points, out);
-    if all.is_empty() && (profile.is_some() || keys.profile.is_none()) {
+    if none && all.is_empty() && (profile.is_some() || keys.profile.is_none()) {
         let help = format!("add `[device.{}.points]` or `profile = \"…\"`", name.get_ref());
         let why = format!("device `{device}` has no points: nothing is read from it");
         out.push(Diagnostic::warning(why).at(span).help(help));
@@ -147,9 +149,14 @@ pub(super) fn read(
             }
         };
         let routing = written.routing.over(&routing);
-        if let Some(route) =
-            routing.route(context.gateway, &device, &point.name, point.write.is_some(), &written.place, out)
-        {
+        let names = Names {
+            gateway: context.gateway,
+            bus: context.buses[bus].0.get_ref(),
+            device: &device,
+            unit,
+            point: &point.name,
+        };
+        if let Some(route) = routing.route(&names, point.write.is_some(), &written.place, out) {
             shown.push(unread(&route, &point, written.config.unit.as_deref()));
             routes.push((route, written.place));
         }

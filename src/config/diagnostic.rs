@@ -118,6 +118,11 @@ impl Diagnostics {
         self.list.is_empty()
     }
 
+    /// Forgets the warnings: with errors, they are only in the way.
+    pub(super) fn keep_errors(&mut self) {
+        self.list.retain(|d| d.severity == Severity::Error);
+    }
+
     /// Sorts by place, errors without a place first, and says each thing once.
     pub(super) fn sort(&mut self) {
         let place = |d: &Diagnostic| d.marks.first().map(|(span, _)| (span.start, span.end));

@@ -81,7 +81,10 @@ impl Config {
                 config.warnings = out;
                 Ok(config)
             }
-            _ => Err(out),
+            _ => {
+                out.keep_errors();
+                Err(out)
+            }
         }
     }
 }
@@ -164,13 +167,21 @@ fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Con
     let broker = whole::<broker::Config>(&mut root, "broker", out, |section, out| {
         let help = "set `users` to a file made with `fieldpost user add`, or listen on 127.0.0.1 only";
         check::listen(section, "users", help, out);
+        check::files(section.texts("users"), &folder, out);
     });
     let mut uplinks = Vec::new();
     for (name, raw) in root.take_named("uplink", out) {
         let Some(mut section) = Section::new(raw, "an uplink", out) else { continue };
-        check::uplink(&section, &folder, out);
+        check::files(section.text_within("password", "file"), &folder, out);
+        for key in ["ca", "certificate", "key"] {
+            check::files(section.texts(key), &folder, out);
+        }
+        let span = section.span();
         let config = section.try_take::<uplink::Config>(out);
         section.finish(out);
+        if let Some(Err(why)) = config.as_ref().map(uplink::Config::check) {
+            out.push(Diagnostic::error(why).at(span));
+        }
         uplinks.extend(config.map(|config| (Arc::from(name.get_ref().as_str()), config)));
     }
     let store = whole::<store::Config>(&mut root, "store", out, |_, _| {});
