@@ -1,9 +1,280 @@
 //! The whole: build the parts from the config, watch over them, stop them in order.
+//!
+//! A part that ends on its own stops the process, and systemd starts it anew: there is one place for supervision.
+//! Stopping flows downhill: pollers, then the exchange, then the uplinks with what is in flight, then the broker, which
+//! closes the store. What is unsent stays in the store.
 
-use std::process::ExitCode;
+mod exchange;
+mod watchdog;
 
-/// Runs the gateway until it is told to stop.
-pub fn run(config: crate::config::Config) -> ExitCode {
-    eprintln!("fieldpost: gateway {} cannot run yet", config.gateway.id);
-    ExitCode::FAILURE
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, Admin};
+use crate::broker::access::{Access, Users};
+use crate::broker::listener::Listener;
+use crate::broker::{self, Broker};
+use crate::bus::Poller;
+use crate::clock::Timestamp;
+use crate::config::Config;
+use crate::mapping::{self, Mapping};
+use crate::message::Message;
+use crate::status::{self, Board, Pulse};
+use crate::store::{OpenError, Store};
+use crate::uplink::Uplink;
+use exchange::Exchange;
+
+/// Reports that wait for the exchange before a poller waits.
+const REPORTS: usize = 256;
+/// Commands that wait for one bus.
+const COMMANDS: usize = 16;
+/// How long each stage of stopping may take.
+const GRACE: Duration = Duration::from_secs(8);
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    id: Arc<str>,
+    broker: Broker,
+    broker_address: SocketAddr,
+    page_address: SocketAddr,
+    board: Board,
+    /// The pollers and the exchange.
+    inward: Stage,
+    uplinks: Stage,
+    /// The broker, its listener and the page.
+    rest: Stage,
+    pulses: Vec<(String, Pulse)>,
+}
+
+/// Parts that are told to stop at the same time.
+#[derive(Debug, Default)]
+struct Stage {
+    stop: CancellationToken,
+    parts: JoinSet<String>,
+}
+
+impl Stage {
+    fn spawn(&mut self, name: impl Into<String>, part: impl Future<Output = ()> + Send + 'static) {
+        let name = name.into();
+        self.parts.spawn(async move {
+            part.await;
+            name
+        });
+    }
+
+    /// Waits for a part to end; for ever when there is none.
+    async fn ended(&mut self) -> String {
+        match self.parts.join_next().await {
+            Some(Ok(name)) => format!("{name} ended on its own"),
+            Some(Err(e)) => format!("a part failed: {e}"),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tells the parts to stop, and waits until they have.
+    async fn finish(&mut self) {
+        self.stop.cancel();
+        if timeout(GRACE, async { while self.parts.join_next().await.is_some() {} }).await.is_err() {
+            tracing::warn!("{} part(s) did not stop in time", self.parts.len());
+        }
+    }
+}
+
+/// Why a gateway does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The user list cannot be used.
+    Users(broker::access::UsersError),
+    /// The broker's port cannot be had.
+    Broker(std::io::Error),
+    /// The page's port cannot be had.
+    Page(admin::BindError),
+    /// The store cannot be used.
+    Store(OpenError),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Users(e) => e.fmt(f),
+            StartError::Broker(e) => e.fmt(f),
+            StartError::Page(e) => e.fmt(f),
+            StartError::Store(e) => e.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl Gateway {
+    /// Builds all parts and sets them going.
+    ///
+    /// # Errors
+    /// When a port, the user list or the store cannot be had. A device, serial port or cloud that is not there is no
+    /// error: it is tried until it is.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let access = access(&config)?;
+        let max_packet = u32::try_from(config.broker.max_packet.0).unwrap_or(u32::MAX);
+        let listener = Listener::bind(&config.broker.listen, access.clone(), config.broker.max_clients, max_packet)
+            .await
+            .map_err(StartError::Broker)?;
+        let broker_address = listener.address().map_err(StartError::Broker)?;
+        let admin = admin::bind(&config.admin).await.map_err(StartError::Page)?;
+        let page_address = admin.address();
+        let store_config = config.store.clone();
+        let (store, recovered) = tokio::task::spawn_blocking(move || Store::open(&store_config))
+            .await
+            .expect("opening the store does not panic")
+            .map_err(StartError::Store)?;
+
+        let (mut inward, mut uplink_stage, mut rest) = (Stage::default(), Stage::default(), Stage::default());
+        let mut pulses = Vec::new();
+        let mut pulse = |name: String| {
+            let pulse = Pulse::new();
+            pulses.push((name, pulse.clone()));
+            pulse
+        };
+        let store_status = store.status();
+        let (broker, broker_status, task) = Broker::start(
+            &config.broker,
+            config.store.commit.0,
+            access,
+            (store, recovered),
+            vec![broker_address.to_string()],
+            pulse("the broker".into()),
+        );
+        rest.spawn("the broker", task);
+
+        // The uplinks' sessions come before everything that publishes, so that nothing passes them by.
+        let mut uplinks = Vec::new();
+        retire_uplinks(&broker, &config).await;
+        for (name, uplink) in config.uplinks {
+            let (sender, status) = watch::channel(status::Uplink { name: name.clone(), ..Default::default() });
+            let label = format!("uplink {name}");
+            let beat = pulse(label.clone());
+            let uplink = Uplink::new(name, uplink, config.gateway.id.clone(), broker.clone(), sender, beat);
+            uplink.prepare().await;
+            uplinks.push(status);
+            uplink_stage.spawn(label, uplink.run(uplink_stage.stop.clone()));
+        }
+
+        let (reports, reported) = mpsc::channel(REPORTS);
+        let (points, points_status) = watch::channel(config.points);
+        let mut commands = HashMap::new();
+        let mut buses = Vec::new();
+        for bus in config.buses {
+            let (to_bus, from_exchange) = mpsc::channel(COMMANDS);
+            for device in &bus.devices {
+                commands.insert(device.name.clone(), to_bus.clone());
+            }
+            let (sender, status) = watch::channel(status::Bus { name: bus.name.clone(), ..Default::default() });
+            let label = format!("bus {}", bus.name);
+            let beat = pulse(label.clone());
+            let poller = Poller::new(bus, reports.clone(), from_exchange, sender, beat);
+            buses.push(status);
+            inward.spawn(label, poller.run(inward.stop.clone()));
+        }
+        drop(reports);
+        let mapping = Mapping::new(config.gateway.id.clone(), config.routes);
+        let exchange = Exchange::new(mapping, broker.clone(), reported, commands, points);
+        // It ends when the last poller has: what they have reported is still published.
+        inward.spawn("the exchange", exchange.run(pulse("the exchange".into())));
+
+        let started = Timestamp::now();
+        let gateway = status::Gateway { id: config.gateway.id.clone(), version: env!("CARGO_PKG_VERSION"), started };
+        let board = Board {
+            gateway,
+            buses,
+            points: points_status,
+            broker: broker_status,
+            uplinks,
+            store: store_status,
+        };
+        rest.spawn("the page", admin.run(board.clone(), rest.stop.clone()));
+        rest.spawn("the listener", listener.run(broker.clone(), rest.stop.clone()));
+        let id = config.gateway.id;
+        broker.publish(vec![Message::retained(mapping::status_topic(&id), "online")]).await;
+        Ok(Self {
+            id,
+            broker,
+            broker_address,
+            page_address,
+            board,
+            inward,
+            uplinks: uplink_stage,
+            rest,
+            pulses,
+        })
+    }
+
+    /// Where MQTT clients connect.
+    pub fn broker_address(&self) -> SocketAddr {
+        self.broker_address
+    }
+
+    /// Where the page is.
+    pub fn page_address(&self) -> SocketAddr {
+        self.page_address
+    }
+
+    /// What the parts report.
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// Goes on until `stop`, then stops everything in order.
+    ///
+    /// # Errors
+    /// When a part ended on its own; the text says which.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), String> {
+        let watchdog = tokio::spawn(watchdog::run(std::mem::take(&mut self.pulses)));
+        let ended = tokio::select! {
+            () = stop.cancelled() => None,
+            why = self.inward.ended() => Some(why),
+            why = self.uplinks.ended() => Some(why),
+            why = self.rest.ended() => Some(why),
+        };
+        watchdog.abort();
+        if let Some(why) = ended {
+            return Err(why);
+        }
+        tracing::info!("stopping");
+        self.inward.finish().await;
+        self.broker.publish(vec![Message::retained(mapping::status_topic(&self.id), "offline")]).await;
+        self.uplinks.finish().await;
+        if timeout(GRACE, self.broker.stop()).await.is_err() {
+            tracing::error!("the broker did not stop in time; what it had not acknowledged may be lost");
+        }
+        self.rest.finish().await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+fn access(config: &Config) -> Result<Arc<Access>, StartError> {
+    let users = match &config.broker.users {
+        Some(path) => Some(Users::load(&config.folder.join(path)).map_err(StartError::Users)?),
+        None => None,
+    };
+    Ok(Arc::new(Access::new(users, config.broker.acl.clone())))
+}
+
+/// Says so when an uplink is gone from the config and its queue is not empty: its entries wait, and nothing new joins.
+async fn retire_uplinks(broker: &Broker, config: &Config) {
+    let wanted: Vec<_> = config.uplinks.iter().map(|(name, _)| status::uplink_session(name)).collect();
+    for client_id in broker.clients().await {
+        if client_id.starts_with("$uplink/") && !wanted.iter().any(|id| **id == *client_id) {
+            tracing::warn!("{client_id} is no longer configured; what waits for it is kept, and nothing new is added");
+            broker.unsubscribe_all(&client_id).await;
+        }
+    }
 }

@@ -95,6 +95,7 @@ enum Input {
     Publish(Vec<Message>),
     Subscriptions(Arc<str>, oneshot::Sender<Vec<Arc<str>>>),
     Clients(oneshot::Sender<Vec<Arc<str>>>),
+    UnsubscribeAll(Arc<str>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -185,6 +186,11 @@ impl Broker {
         let (reply, answer) = oneshot::channel();
         let _ = self.inputs.send(Input::Clients(reply)).await;
         answer.await.unwrap_or_default()
+    }
+
+    /// Ends all subscriptions of a session that is not connected; what waits for it stays.
+    pub async fn unsubscribe_all(&self, client_id: &str) {
+        let _ = self.inputs.send(Input::UnsubscribeAll(client_id.into())).await;
     }
 
     /// Tells every client, writes everything that is open, closes the store.
@@ -319,6 +325,10 @@ impl Task {
             }
             Input::Clients(reply) => {
                 let _ = reply.send(self.router.clients());
+                return;
+            }
+            Input::UnsubscribeAll(client_id) => {
+                self.router.unsubscribe_all(&client_id);
                 return;
             }
             Input::Stop(reply) => {

@@ -1,21 +1,32 @@
 //! The wires: who is polled when, over which link, and what the answer means.
 //!
-//! In reading order: a [`Poller`] owns one bus and decides whom to ask next; [`plan`] joins points into the fewest
-//! requests; [`link`] is how the bus is reached; [`modbus`] builds requests and reads answers behind the [`guard`],
-//! which lets no stale or damaged answer through; [`uart`] frames what devices say unasked; [`decode`] turns words
-//! and fields into values; [`point`] is a point as it is written, and [`profile`] a device type as data.
+//! In reading order: a [`Poller`] owns one bus and keeps its [`link`] open. On it either a `conversation` asks Modbus
+//! devices in the order of its `schedule`, in the fewest requests by [`plan`], and carries out commands as `order`
+//! says; [`modbus`] builds requests and reads answers behind the [`guard`], which lets no stale or damaged answer
+//! through. Or a `listener` hears what devices say unasked, framed by [`uart`]. [`decode`] turns words and fields into
+//! values, `freshness` knows when they are too old, and the `desk` tells it all. [`point`] is a point as it is written,
+//! and [`profile`] a device type as data.
 
-pub mod decode;
-pub mod guard;
-pub mod link;
-pub mod modbus;
-pub mod plan;
-pub mod point;
 pub mod poller;
-pub mod profile;
+mod conversation;
+mod schedule;
+pub mod plan;
+mod order;
+pub mod link;
 pub mod serial;
 pub mod silence;
+pub mod guard;
+pub mod modbus;
+mod listener;
 pub mod uart;
+pub mod decode;
+pub mod point;
+mod freshness;
+mod desk;
+mod tally;
+pub mod profile;
+#[cfg(test)]
+mod fixture;
 
 use std::sync::Arc;
 use std::time::Duration;

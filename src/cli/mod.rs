@@ -1,7 +1,10 @@
 //! The command line: one file a subcommand. Data goes to stdout, messages to stderr, exit codes are those of sysexits.
 
 mod check;
+mod demo;
 mod output;
+mod run;
+mod user;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -13,7 +16,6 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, Diagnostics};
-use crate::gateway;
 
 /// Exit codes (sysexits.h).
 pub mod exit {
@@ -50,8 +52,13 @@ enum Command {
         #[arg(default_value = CONFIG)]
         config: PathBuf,
     },
+    /// See it all work, on simulated devices and a simulated cloud
+    Demo(demo::Args),
     /// Check a config, and show what it means: requests, load of the buses, topics
     Check(check::Args),
+    /// Manage the users of the broker
+    #[command(subcommand)]
+    User(user::Command),
 }
 
 /// Runs the command line of this process.
@@ -72,10 +79,12 @@ fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     };
     match cli.command {
         Command::Run { config } => match load(&config) {
-            Ok(config) => gateway::run(config),
+            Ok(config) => run::run(config),
             Err(code) => code,
         },
+        Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::User(command) => user::run(&command),
     }
 }
 

@@ -4,4 +4,6 @@ mod cli;
 mod config;
 mod support;
 
+mod peers;
 mod simulator;
+mod install;

@@ -100,4 +100,15 @@ impl Router {
         self.save(key);
         effects.send(link, Packet::UnsubAck { id, reasons });
     }
+
+    /// Ends all subscriptions of a session; what waits for it stays.
+    pub fn unsubscribe_all(&mut self, client_id: &str) {
+        let Some(key) = self.by_client.get(client_id).copied() else { return };
+        if let Some(session) = self.sessions.get_mut(&key) {
+            for filter in std::mem::take(&mut session.subscriptions).into_keys() {
+                self.topics.unsubscribe(&filter, key);
+            }
+        }
+        self.save(key);
+    }
 }

@@ -1,4 +1,5 @@
 //! The peers that tests talk to, each a process of its own, and what it takes to start, disturb and end them.
+#![allow(dead_code, reason = "the harness is whole; how much of it is in use changes with the tests")]
 
 pub mod broker;
 pub mod gateway;
@@ -9,6 +10,7 @@ pub mod process;
 pub mod python;
 
 pub use broker::Mosquitto;
+#[allow(unused_imports, reason = "as above")]
 pub use gateway::Gateway;
 pub use line::Line;
 pub use modbus::{ModbusClient, ModbusServer};

@@ -16,13 +16,20 @@ pub fn script(name: &str) -> Command {
         panic!("this test needs Python packages: run ./tests/run, which installs them and sets FIELDPOST_TEST_PYTHON")
     });
     let mut command = Command::new(interpreter);
-    command.arg(path(name));
+    // No __pycache__ among the sources.
+    command.env("PYTHONDONTWRITEBYTECODE", "1").arg(path(name));
     command
 }
 
 /// Starts a script; see its head for what it wants and prints.
 pub fn start(name: &str, args: &[&str]) -> Process {
     Process::start(name, script(name).args(args))
+}
+
+/// The next line that a script prints, which must be JSON.
+pub async fn json(process: &mut Process) -> serde_json::Value {
+    let line = process.line().await;
+    serde_json::from_str(&line).unwrap_or_else(|e| panic!("no JSON ({e}): {line}"))
 }
 
 /// Runs a script to its end and gives what it printed.

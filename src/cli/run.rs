@@ -1,0 +1,103 @@
+//! `fieldpost run`: the gateway itself, until it is told to stop.
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::exit;
+use crate::config::Config;
+use crate::gateway::{Gateway, StartError};
+use crate::store::OpenError;
+
+/// Threads for sockets and timers: more would sit idle on a Pi, and each costs memory.
+const THREADS: usize = 2;
+
+/// Runs the gateway until SIGTERM or SIGINT.
+pub(super) fn run(config: Config) -> ExitCode {
+    log(&config.gateway.log);
+    runtime().block_on(async {
+        let stop = stop_signal();
+        let gateway = match Gateway::start(config).await {
+            Ok(gateway) => gateway,
+            Err(error) => return refuse(&error),
+        };
+        tracing::info!("mqtt on {}, page on http://{}/", gateway.broker_address(), gateway.page_address());
+        // Outside systemd nobody listens, and that is fine.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let ended = gateway.run(stop).await;
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        match ended {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                tracing::error!("{why}; the gateway ends, to be started anew");
+                ExitCode::FAILURE
+            }
+        }
+    })
+}
+
+/// Says why the gateway does not start, with the exit code that tells systemd whether another try makes sense.
+pub(super) fn refuse(error: &StartError) -> ExitCode {
+    tracing::error!("{error}");
+    let denied = |e: &io::Error| e.kind() == io::ErrorKind::PermissionDenied;
+    match error {
+        StartError::Users(_) => exit::CONFIG.into(),
+        StartError::Store(OpenError::Newer { .. }) => exit::CONFIG.into(),
+        StartError::Broker(e) if denied(e) => exit::PERMISSION.into(),
+        _ => exit::UNAVAILABLE.into(),
+    }
+}
+
+/// The runtime of the gateway.
+pub(super) fn runtime() -> Runtime {
+    Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .thread_name("fieldpost")
+        .enable_all()
+        .build()
+        .expect("the system gives threads and timers to a process that has just begun")
+}
+
+/// Cancelled by SIGTERM or SIGINT; a second one ends the process at once.
+pub(super) fn stop_signal() -> CancellationToken {
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    tokio::spawn(async move {
+        let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+        let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+            return tracing::error!("signals cannot be caught: stopping will not be orderly");
+        };
+        for _ in 0..2 {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if told.is_cancelled() {
+                tracing::warn!("told to stop again: not waiting any more");
+                std::process::exit(1);
+            }
+            told.cancel();
+        }
+    });
+    stop
+}
+
+/// Logs to stderr what `filter` lets through; checked with the config.
+pub(super) fn log(filter: &str) {
+    let targets = filter.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO));
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false);
+    // The journal has its own time.
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let registry = tracing_subscriber::registry().with(targets);
+    // A second call, in a process that logs already, changes nothing.
+    let _ = if journal { registry.with(layer.without_time()).try_init() } else { registry.with(layer).try_init() };
+}

@@ -1,0 +1,95 @@
+//! A cloud broker that goes away now and then: the gateway's own broker, on a port of its own, keeping nothing.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::access::Access;
+use crate::broker::listener::Listener;
+use crate::broker::{self, Broker};
+use crate::status::Pulse;
+use crate::store::{self, Store};
+
+/// The cloud, there or away. Dropping it stops it.
+#[derive(Debug)]
+pub struct Cloud {
+    address: SocketAddr,
+    _tasks: JoinSet<()>,
+}
+
+impl Cloud {
+    /// Starts it on a free port of 127.0.0.1. It is there for `up`, away for `down`, and so on.
+    ///
+    /// # Errors
+    /// When there is no port to be had.
+    pub async fn start(up: Duration, down: Duration) -> io::Result<Self> {
+        let config = broker::Config::default();
+        let first = bind("127.0.0.1:0", &config).await?;
+        let address = first.address()?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(come_and_go(config, address, first, up, down));
+        Ok(Self { address, _tasks: tasks })
+    }
+
+    /// Where it is, when it is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+async fn bind(address: &str, config: &broker::Config) -> io::Result<Listener> {
+    let max_packet = u32::try_from(config.max_packet.0).unwrap_or(u32::MAX);
+    Listener::bind(address, Arc::default(), config.max_clients, max_packet).await
+}
+
+async fn come_and_go(
+    config: broker::Config,
+    address: SocketAddr,
+    first: Listener,
+    up: Duration,
+    down: Duration,
+) {
+    let mut listener = Some(first);
+    loop {
+        let bound = match listener.take() {
+            Some(listener) => listener,
+            None => match bind(&address.to_string(), &config).await {
+                Ok(listener) => listener,
+                Err(error) => {
+                    // Somebody else took the port meanwhile: the outage lasts until it is free.
+                    tracing::warn!("the simulated cloud stays away: {error}");
+                    sleep(down).await;
+                    continue;
+                }
+            },
+        };
+        if let Err(error) = be_there(&config, bound, up).await {
+            return tracing::error!("the simulated cloud is gone for good: {error}");
+        }
+        tracing::info!("the simulated cloud goes away for {}", humantime::format_duration(down));
+        sleep(down).await;
+        tracing::info!("the simulated cloud comes back");
+    }
+}
+
+async fn be_there(config: &broker::Config, listener: Listener, up: Duration) -> Result<(), store::OpenError> {
+    let in_memory = store::Config { path: ":memory:".into(), ..store::Config::default() };
+    let store = Store::open(&in_memory)?;
+    let commit = in_memory.commit.0;
+    let (broker, _, task) =
+        Broker::start(config, commit, Arc::<Access>::default(), store, Vec::new(), Pulse::new());
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(task);
+    tasks.spawn(listener.run(broker.clone(), stop.clone()));
+    sleep(up).await;
+    stop.cancel();
+    broker.stop().await;
+    while tasks.join_next().await.is_some() {}
+    Ok(())
+}
