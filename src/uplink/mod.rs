@@ -2,4 +2,256 @@
 //!
 //! An [`Uplink`] is a pipe between a [`crate::broker::Link`] and a connection to the cloud: packet ids, windows,
 //! acknowledgements and order are those of the local session, so an entry leaves the store only when the cloud has
-//! acknowledged it. [`rules`] says which topics go, renamed how, both ways (pure); [`mqtt`] is the connection.
+//! acknowledged it. While the cloud is away nobody reads the session, and its queue grows in the store.
+//!
+//! [`config`] and [`address`] are what `[uplink.NAME]` says; [`rules`] which topics go, renamed how, both ways (pure);
+//! `pipe` what becomes of each packet (pure); `mqtt` and `tls` the connection to the cloud; `carry` the loop over both.
+
+pub mod address;
+pub mod config;
+pub mod rules;
+mod pipe;
+mod mqtt;
+mod tls;
+mod carry;
+
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::mqtt::{Cloud, Identity};
+use self::pipe::Pipe;
+use crate::backoff::Backoff;
+use crate::broker::{Broker, Link};
+use crate::clock::Timestamp;
+use crate::mqtt::{Connect, Packet, PacketId, Reason, RetainHandling, Subscribe, SubscribeOptions, Version};
+use crate::status::{self, Pulse, State, uplink_session};
+
+pub use config::Config;
+
+/// A connection that lasted this long was a good one: the next is tried soon.
+const GOOD: Duration = Duration::from_secs(30);
+
+/// The carrier to one cloud broker.
+#[derive(Debug)]
+pub struct Uplink {
+    name: String,
+    config: Config,
+    identity: Identity,
+    /// The local session's client id.
+    session: Arc<str>,
+    broker: Broker,
+    status: watch::Sender<status::Uplink>,
+    pulse: Pulse,
+}
+
+impl Uplink {
+    /// The uplink `name` of the gateway `gateway_id`. Nothing happens before [`Uplink::prepare`].
+    pub fn new(
+        name: &str,
+        config: Config,
+        gateway_id: &str,
+        broker: Broker,
+        status: watch::Sender<status::Uplink>,
+        pulse: Pulse,
+    ) -> Self {
+        let client_id = config.client_id.clone().unwrap_or_else(|| format!("{gateway_id}-{name}"));
+        let topic = config.status.clone().unwrap_or_else(|| format!("fieldpost/{gateway_id}/status"));
+        let identity = Identity { client_id: client_id.into(), status: (!topic.is_empty()).then(|| topic.into()) };
+        status.send_modify(|status| {
+            status.name = name.into();
+            status.url = config.url.0.first().map(ToString::to_string).unwrap_or_default();
+        });
+        Self { name: name.to_owned(), config, identity, session: uplink_session(name).into(), broker, status, pulse }
+    }
+
+    /// Makes the local session with the filters of the config, so that from now on nothing that is to go up is missed,
+    /// whether the cloud can be reached or not. To be called before anything is published.
+    pub async fn prepare(&self) {
+        let Some((link, _)) = self.open(NonZeroU16::MIN).await else {
+            tracing::error!("uplink {}: the local broker gives it no session", self.name);
+            return;
+        };
+        link.send(vec![Packet::Disconnect { reason: Reason::SUCCESS, expiry: None }]).await;
+    }
+
+    /// Carries until `stop`, connecting again whenever the cloud was lost.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut pipe = Pipe::new(self.config.publish.as_slice().into(), self.config.subscribe.as_slice().into());
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        let mut round = 0;
+        loop {
+            let address = &self.config.url.0[round % self.config.url.0.len()];
+            self.status.send_modify(|status| status.url = address.to_string());
+            let connected = tokio::select! {
+                () = stop.cancelled() => return,
+                connected = self.alive(Cloud::connect(address, &self.config, &self.identity)) => connected,
+            };
+            round += 1;
+            // All addresses are tried before any is waited for.
+            let mut wait = round % self.config.url.0.len() == 0;
+            let why = match connected {
+                Ok(cloud) => {
+                    let since = Instant::now();
+                    match self.carry(cloud, &mut pipe, &stop).await {
+                        Ok(()) => return,
+                        Err(why) => {
+                            if since.elapsed() >= GOOD {
+                                backoff.reset();
+                            }
+                            wait = true;
+                            why
+                        }
+                    }
+                }
+                Err(why) => why,
+            };
+            self.down(&why);
+            if wait {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = self.alive(tokio::time::sleep(backoff.delay())) => {}
+                }
+            }
+        }
+    }
+
+    /// A connection to the local session, and what came with it. None when the broker has stopped or refuses.
+    async fn open(&self, receive_maximum: NonZeroU16) -> Option<(Link, Vec<Packet>)> {
+        let had = self.broker.subscriptions(&self.session).await;
+        let wanted = &self.config.publish;
+        let old: Vec<_> = had.into_iter().filter(|had| !wanted.iter().any(|rule| rule.filter == *had)).collect();
+        let options = |qos| SubscribeOptions {
+            qos,
+            no_local: true, // what came down is not to go up again
+            retain_as_published: true,
+            retain_handling: RetainHandling::SendIfNew,
+        };
+        let filters: Vec<_> = wanted.iter().map(|rule| (rule.filter.clone(), options(rule.qos))).collect();
+
+        let (unsubscribe, subscribe) = (PacketId::MIN, PacketId::MAX);
+        let mut packets = vec![Packet::Connect(Box::new(self.local_connect(receive_maximum)))];
+        let mut awaited = 1;
+        if !old.is_empty() {
+            packets.push(Packet::Unsubscribe { id: unsubscribe, filters: old });
+            awaited += 1;
+        }
+        if !filters.is_empty() {
+            let subscribe = Subscribe { id: subscribe, filters, subscription_id: None };
+            packets.push(Packet::Subscribe(Box::new(subscribe)));
+            awaited += 1;
+        }
+        let mut link = self.broker.link().await;
+        link.send(packets).await;
+        let mut early = Vec::new();
+        while awaited > 0 {
+            for packet in link.recv().await? {
+                match packet {
+                    Packet::ConnAck(ack) if ack.reason.is_error() => return None,
+                    Packet::ConnAck(_) | Packet::UnsubAck { .. } => awaited -= 1,
+                    Packet::SubAck { reasons, .. } => {
+                        awaited -= 1;
+                        for (rule, _) in wanted.iter().zip(reasons).filter(|(_, reason)| reason.is_error()) {
+                            tracing::error!(
+                                "uplink {}: the local broker refuses the filter {}",
+                                self.name,
+                                rule.filter
+                            );
+                        }
+                    }
+                    other => early.push(other),
+                }
+            }
+        }
+        Some((link, early))
+    }
+
+    fn local_connect(&self, receive_maximum: NonZeroU16) -> Connect {
+        Connect {
+            version: Version::V5,
+            client_id: self.session.clone(),
+            clean_start: false,
+            expiry: u32::MAX,
+            keep_alive: Duration::ZERO,
+            user: None,
+            password: None,
+            will: None,
+            receive_maximum,
+            maximum_packet_size: None,
+            topic_alias_maximum: 0,
+            authentication_method: None,
+        }
+    }
+
+    /// Does `what`, and shows meanwhile that this part lives.
+    async fn alive<T>(&self, what: impl Future<Output = T>) -> T {
+        tokio::pin!(what);
+        let mut beat = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                done = &mut what => return done,
+                _ = beat.tick() => self.pulse.beat(),
+            }
+        }
+    }
+
+    fn up(&self) {
+        self.status.send_modify(|status| {
+            status.state = State::Up;
+            status.since = Some(Timestamp::now());
+            status.connects += 1;
+            tracing::info!("uplink {}: connected to {}", self.name, status.url);
+        });
+    }
+
+    fn down(&self, why: &str) {
+        let state = State::Down(why.to_owned());
+        self.status.send_if_modified(|status| {
+            if status.state == state {
+                return false;
+            }
+            tracing::warn!("uplink {}: {}: {why}", self.name, status.url);
+            if !matches!(status.state, State::Down(_)) {
+                status.since = Some(Timestamp::now());
+            }
+            status.state = state;
+            true
+        });
+    }
+}
+
+/// Ends the sessions of uplinks that the config no longer names, and what waits for them.
+/// `names` are those that it does.
+pub async fn forget_others(broker: &Broker, names: &[&str]) {
+    let kept: Vec<String> = names.iter().map(|name| uplink_session(name)).collect();
+    for client_id in broker.clients().await {
+        if !client_id.starts_with(&uplink_session("")) || kept.iter().any(|kept| **kept == *client_id) {
+            continue;
+        }
+        tracing::warn!("{client_id} is no uplink any more: what waited for it is dropped");
+        let link = broker.link().await;
+        let connect = Connect {
+            version: Version::V5,
+            client_id,
+            clean_start: true,
+            expiry: 0,
+            keep_alive: Duration::ZERO,
+            user: None,
+            password: None,
+            will: None,
+            receive_maximum: NonZeroU16::MAX,
+            maximum_packet_size: None,
+            topic_alias_maximum: 0,
+            authentication_method: None,
+        };
+        link.send(vec![
+            Packet::Connect(Box::new(connect)),
+            Packet::Disconnect { reason: Reason::SUCCESS, expiry: None },
+        ])
+        .await;
+    }
+}

@@ -1,0 +1,189 @@
+//! The loop over both connections: what arrives on one side goes out on the other.
+
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::Uplink;
+use super::mqtt::{Cloud, status};
+use super::pipe::{Out, Pipe};
+use crate::broker::Link;
+use crate::mqtt::wire::Error;
+use crate::mqtt::{Packet, Reason};
+
+/// How often the status is reported and the connection looked at.
+const TICK: Duration = Duration::from_millis(500);
+
+/// How long the cloud may owe an acknowledgement before the connection counts as dead.
+const STUCK: Duration = Duration::from_secs(20);
+
+/// How long an end may take: to finish what is under way, and again to leave.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// When the connection was last used, in both directions.
+struct Life {
+    /// None when the cloud wants no keep alive.
+    keep_alive: Option<Duration>,
+    sent: Instant,
+    received: Instant,
+    pinged: Instant,
+}
+
+impl Uplink {
+    /// Carries over one connection to the cloud, until `stop`.
+    ///
+    /// # Errors
+    /// Why the connection ended.
+    pub(super) async fn carry(&self, cloud: Cloud, pipe: &mut Pipe, stop: &CancellationToken) -> Result<(), String> {
+        let Cloud { mut reader, mut writer, ack, early } = cloud;
+        let window = ack.receive_maximum.min(NonZeroU16::new(self.config.window).unwrap_or(NonZeroU16::MAX));
+        let gone = || "the local broker closed its connection".to_owned();
+        let (mut link, waiting) = self.open(window).await.ok_or_else(gone)?;
+        self.up();
+
+        let mut life =
+            Life::new(ack.server_keep_alive.map_or(self.config.keep_alive.0, |s| Duration::from_secs(s.into())));
+        let mut out = Out::default();
+        pipe.connected(&ack, &mut out);
+        early.into_iter().try_for_each(|packet| pipe.from_cloud(packet, &mut out))?;
+        waiting.into_iter().for_each(|packet| pipe.from_local(packet, &mut out));
+
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Something may be unsent: in the buffer, or in that of TLS behind it.
+        let mut unsent = false;
+        let mut end = None;
+        loop {
+            while !out.local.is_empty() || !out.cloud.is_empty() {
+                for packet in std::mem::take(&mut out.cloud) {
+                    match (writer.queue(&packet), &packet) {
+                        (Ok(()), _) => unsent = true,
+                        (Err(Error::TooLarge), Packet::Publish(publish)) => pipe.too_large(publish, &mut out),
+                        (Err(e), _) => return self.lost(pipe, &link, e.to_string()).await,
+                    }
+                }
+                let packets = std::mem::take(&mut out.local);
+                if !packets.is_empty() && !link.send(packets).await {
+                    return Err(gone());
+                }
+            }
+            if end.is_some_and(|end| Instant::now() >= end || !pipe.in_flight()) {
+                break;
+            }
+            tokio::select! {
+                () = stop.cancelled(), if end.is_none() => {
+                    end = Some(Instant::now() + GRACE);
+                    pipe.drain();
+                }
+                packets = reader.recv() => match packets {
+                    Ok(packets) => {
+                        life.received = Instant::now();
+                        for packet in packets {
+                            if let Err(why) = pipe.from_cloud(packet, &mut out) {
+                                // What was acknowledged before the end counts.
+                                link.send(std::mem::take(&mut out.local)).await;
+                                return self.lost(pipe, &link, why).await;
+                            }
+                        }
+                    }
+                    Err(e) => return self.lost(pipe, &link, e.to_string()).await,
+                },
+                // A cloud that does not keep up is not sent more.
+                packets = link.recv(), if !unsent => match packets {
+                    Some(packets) => packets.into_iter().for_each(|packet| pipe.from_local(packet, &mut out)),
+                    None => return Err(gone()),
+                },
+                flushed = writer.flush(), if unsent => match flushed {
+                    Ok(()) => {
+                        unsent = false;
+                        life.sent = Instant::now();
+                    }
+                    Err(e) => return self.lost(pipe, &link, e.to_string()).await,
+                },
+                _ = tick.tick() => {
+                    self.pulse.beat();
+                    self.report(pipe);
+                    if let Some(why) = life.over(pipe) {
+                        return self.lost(pipe, &link, why).await;
+                    }
+                    if life.ping_is_due() {
+                        out.cloud.push(Packet::PingReq);
+                    }
+                }
+            }
+        }
+        self.report(pipe);
+        self.leave(&link).await;
+
+        // A will is for those who vanish: an orderly end is said in so many words.
+        let end = Instant::now() + GRACE;
+        let offline = self.identity.status(false).map(|message| status(message, &ack, pipe.free_id()));
+        let goodbye = Packet::Disconnect { reason: Reason::SUCCESS, expiry: None };
+        for packet in offline.iter().chain([&goodbye]) {
+            // It is as small as what was sent when the connection began.
+            let _ = writer.queue(packet);
+        }
+        // The cloud closes when it has read all; an end before that could take the last packets with it.
+        let _ = timeout_at(end, async {
+            let _ = writer.flush().await;
+            let _ = writer.shutdown().await;
+            while reader.recv().await.is_ok() {}
+        })
+        .await;
+        self.down("stopped");
+        Ok(())
+    }
+
+    /// The cloud is gone: from here on the queue grows.
+    async fn lost(&self, pipe: &Pipe, link: &Link, why: String) -> Result<(), String> {
+        self.report(pipe);
+        self.leave(link).await;
+        Err(why)
+    }
+
+    async fn leave(&self, link: &Link) {
+        link.send(vec![Packet::Disconnect { reason: Reason::SUCCESS, expiry: None }]).await;
+    }
+
+    fn report(&self, pipe: &Pipe) {
+        let tally = pipe.tally;
+        self.status.send_if_modified(|status| {
+            let before = (status.sent, status.received, status.refused, status.acknowledged);
+            let now = (tally.sent, tally.received, tally.refused, tally.acknowledged);
+            (status.sent, status.received, status.refused, status.acknowledged) = now;
+            before != now
+        });
+    }
+}
+
+impl Life {
+    fn new(keep_alive: Duration) -> Self {
+        let now = Instant::now();
+        let keep_alive = (!keep_alive.is_zero()).then_some(keep_alive);
+        Self { keep_alive, sent: now, received: now, pinged: now }
+    }
+
+    /// Whether the cloud waits for a sign of us, or we for one of it.
+    fn ping_is_due(&mut self) -> bool {
+        let Some(keep_alive) = self.keep_alive else { return false };
+        let due = self.sent.min(self.received).max(self.pinged) + keep_alive.saturating_sub(TICK);
+        let due = Instant::now() >= due;
+        if due {
+            self.pinged = Instant::now();
+        }
+        due
+    }
+
+    /// Why the connection counts as dead, if it does.
+    fn over(&self, pipe: &Pipe) -> Option<String> {
+        if let Some(keep_alive) = self.keep_alive
+            && self.received.elapsed() >= keep_alive.mul_f64(1.5)
+        {
+            return Some(format!("no sign of the cloud for {} s", self.received.elapsed().as_secs()));
+        }
+        let owed = pipe.waiting_since().filter(|since| since.elapsed() >= STUCK)?;
+        Some(format!("the cloud acknowledges nothing for {} s", owed.elapsed().as_secs()))
+    }
+}

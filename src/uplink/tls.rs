@@ -1,0 +1,107 @@
+//! TLS to the cloud: whom we trust, who we are, and what an error means to the person who has to mend it.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::Config;
+
+/// Wraps a connection to `host` in TLS. The files are read anew each time: certificates are renewed on disk.
+///
+/// # Errors
+/// When a file cannot be read, or the handshake fails; the text says what to look at.
+pub(super) async fn wrap(stream: TcpStream, host: &str, config: &Config) -> Result<TlsStream<TcpStream>, String> {
+    let name =
+        ServerName::try_from(host.to_owned()).map_err(|_| format!("TLS: `{host}` is not a name for a server"))?;
+    let config = config.clone();
+    let client = tokio::task::spawn_blocking(move || client(&config));
+    let client = client.await.map_err(|e| format!("TLS: {e}"))??;
+    TlsConnector::from(Arc::new(client)).connect(name, stream).await.map_err(|e| explain(&e, host))
+}
+
+fn client(config: &Config) -> Result<ClientConfig, String> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| format!("TLS: {e}"))?
+        .with_root_certificates(roots(config.ca.as_deref())?);
+    match (&config.certificate, &config.key) {
+        (Some(certificate), Some(key)) => {
+            let chain = certificates(certificate)?;
+            let private = PrivateKeyDer::from_pem_file(key)
+                .map_err(|e| format!("TLS: no private key can be read from {}: {e}", key.display()))?;
+            builder
+                .with_client_auth_cert(chain, private)
+                .map_err(|e| format!("TLS: {} and {} do not fit together: {e}", certificate.display(), key.display()))
+        }
+        _ => Ok(builder.with_no_client_auth()),
+    }
+}
+
+fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    let Some(ca) = ca else {
+        let system = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(system.certs);
+        if roots.is_empty() {
+            return Err(
+                "TLS: this system has no list of trusted certificates: install ca-certificates, or set `ca`".into()
+            );
+        }
+        return Ok(roots);
+    };
+    for certificate in certificates(ca)? {
+        roots.add(certificate).map_err(|e| format!("TLS: a certificate in {} is not valid: {e}", ca.display()))?;
+    }
+    Ok(roots)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let wrong = |e| format!("TLS: no certificate can be read from {}: {e}", path.display());
+    let found: Vec<_> = CertificateDer::pem_file_iter(path).map_err(wrong)?.collect::<Result<_, _>>().map_err(wrong)?;
+    if found.is_empty() {
+        return Err(format!("TLS: {} contains no certificate in PEM form", path.display()));
+    }
+    Ok(found)
+}
+
+fn explain(error: &io::Error, host: &str) -> String {
+    let inner = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
+    let what = match inner {
+        Some(Error::InvalidCertificate(wrong)) => match wrong {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "the cloud's certificate has expired (or the clock here is wrong)".into()
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "the cloud's certificate is not valid yet: is the clock here set?".into()
+            }
+            CertificateError::UnknownIssuer => {
+                "the cloud's certificate is from an issuer that is not trusted here: set `ca` to the issuer's".into()
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                format!("the cloud's certificate is for another name than {host}")
+            }
+            CertificateError::Revoked => "the cloud's certificate has been revoked".into(),
+            other => format!("the cloud's certificate is not valid: {other}"),
+        },
+        Some(Error::AlertReceived(
+            alert @ (AlertDescription::CertificateRequired
+            | AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::AccessDenied),
+        )) => format!("the cloud does not accept our certificate ({alert:?}): see `certificate` and `key`"),
+        Some(Error::InvalidMessage(_)) => "the cloud does not speak TLS on this port".into(),
+        Some(other) => other.to_string(),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => "the cloud closed the connection".into(),
+        None => error.to_string(),
+    };
+    format!("TLS: {what}")
+}
