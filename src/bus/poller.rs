@@ -305,7 +305,7 @@ mod tests {
         bench.hear(SECOND).await;
         bench.line.state().dead.clear();
         let heard = bench.hear(10 * SECOND).await;
-        assert_eq!(online(&heard, "a"), []);
+        assert_eq!(online(&heard, "a"), [false; 0]);
         assert!(readings(&heard, "a").len() >= 9);
     }
 

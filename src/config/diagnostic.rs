@@ -74,14 +74,13 @@ impl Diagnostic {
             let (here, others) = rest.into_iter().partition(|(_, _, (other, _))| std::ptr::eq(*other, source));
             rest = others;
             let here: Vec<_> = here;
-            group = group.element(
-                Snippet::source(source.text.as_str()).path(source.path.to_string_lossy()).annotations(
+            group =
+                group.element(Snippet::source(source.text.as_str()).path(source.path.to_string_lossy()).annotations(
                     here.into_iter().map(|(n, (_, label), (_, span))| {
                         let kind = if n == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
                         kind.span(span).label((!label.is_empty()).then_some(label.as_str()))
                     }),
-                ),
-            );
+                ));
         }
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(help.as_str()));

@@ -10,6 +10,8 @@ pub(crate) mod device;
 pub mod diagnostic;
 mod gateway;
 mod profiles;
+#[cfg(test)]
+mod reference;
 mod route;
 mod section;
 mod source;
@@ -64,7 +66,22 @@ impl Config {
         let mut out = Diagnostics::default();
         let folder = path.parent().map(Path::to_owned).unwrap_or_default();
         let files = read_all(path, &folder, &mut out);
-        let texts: Vec<String> = files.into_iter().map(|file| out.sources.in_place(file)).collect();
+        Self::read(&files, folder, out)
+    }
+
+    /// Reads a text as if it were the file at `path`, without a `conf.d`.
+    ///
+    /// # Errors
+    /// Everything that is wrong, as far as it can be told at once.
+    pub fn parse(path: &Path, text: impl Into<String>) -> Result<Self, Diagnostics> {
+        let mut out = Diagnostics::default();
+        let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+        let file = out.sources.add(path.to_owned(), text.into());
+        Self::read(&[file], folder, out)
+    }
+
+    fn read(files: &[usize], folder: PathBuf, mut out: Diagnostics) -> Result<Self, Diagnostics> {
+        let texts: Vec<String> = files.iter().map(|file| out.sources.in_place(*file)).collect();
         let mut all = DeTable::new();
         for text in &texts {
             let (table, errors) = DeTable::parse_recoverable(text);

@@ -22,7 +22,7 @@ fn exit_codes_are_those_of_sysexits() {
         (&[], 64),
         (&["chek"], 64),
         (&["check", "--jsno"], 64),
-        (&["check", "good-everything/fieldpost.toml"], 0),
+        (&["check", "warning-full-example/fieldpost.toml"], 0),
         (&["check", "warning-no-points/fieldpost.toml"], 0),
         (&["check", "syntax/fieldpost.toml"], 78),
         (&["check", "not-there/fieldpost.toml"], 78),
@@ -46,7 +46,7 @@ fn errors_are_plain_text_in_a_pipe() {
 
 #[test]
 fn check_shows_what_a_config_means() {
-    let output = fieldpost(&["check", "good-everything/fieldpost.toml"]);
+    let output = fieldpost(&["check", "warning-full-example/fieldpost.toml"]);
     let expected = include_str!("cases/check.txt");
     if std::env::var_os("BLESS").is_some() {
         std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/cases/check.txt"), &output.stdout)
@@ -58,7 +58,7 @@ fn check_shows_what_a_config_means() {
 
 #[test]
 fn check_says_the_same_in_json() {
-    let output = fieldpost(&["check", "--json", "good-everything/fieldpost.toml"]);
+    let output = fieldpost(&["check", "--json", "warning-full-example/fieldpost.toml"]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
     assert_eq!(json["gateway"], "plant7");
     let request = &json["buses"][1]["devices"][0]["requests"][0];
@@ -72,7 +72,8 @@ fn check_says_the_same_in_json() {
 
 #[test]
 fn a_reader_that_leaves_is_no_error() {
-    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/cases/config/good-everything/fieldpost.toml");
+    let config =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/cases/config/warning-full-example/fieldpost.toml");
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     let output = Command::new(env!("CARGO_BIN_EXE_fieldpost"))

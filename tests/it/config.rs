@@ -61,7 +61,7 @@ fn every_mistake_is_shown_at_its_place() {
 
 #[test]
 fn the_full_example_means_what_it_says() {
-    let config = load("good-everything");
+    let config = load("warning-full-example");
     assert_eq!(&*config.gateway.id, "plant7");
     let names: Vec<_> = config.buses.iter().map(|bus| (&*bus.name, bus.link.to_string())).collect();
     assert_eq!(
