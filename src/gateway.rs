@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Admin};
+use crate::admin;
 use crate::broker::access::{Access, Users};
 use crate::broker::listener::Listener;
 use crate::broker::{self, Broker};
@@ -262,7 +262,7 @@ impl Gateway {
 
 fn access(config: &Config) -> Result<Arc<Access>, StartError> {
     let users = match &config.broker.users {
-        Some(path) => Some(Users::load(&config.folder.join(path)).map_err(StartError::Users)?),
+        Some(path) => Some(Users::load(path).map_err(StartError::Users)?),
         None => None,
     };
     Ok(Arc::new(Access::new(users, config.broker.acl.clone())))

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
@@ -66,6 +67,13 @@ pub struct OrderName(pub Order);
 pub enum Writable {
     No,
     Yes(Write),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Limits {
+    min: Option<f64>,
+    max: Option<f64>,
 }
 
 /// How addresses are counted.
@@ -202,8 +210,8 @@ impl Config {
             wrong(Some(value.span()), "`offset` is a finite number".into(), None);
         }
         for period in [&self.every, &self.stale_after].into_iter().flatten() {
-            if period.get_ref().0.is_zero() {
-                wrong(Some(period.span()), "the time is zero".into(), Some("give a time such as \"1s\""));
+            if let Err(why) = check_period(*period.get_ref()) {
+                wrong(Some(period.span()), why.into(), Some("give a time such as \"1s\""));
             }
         }
         let mut write = None;
@@ -275,6 +283,22 @@ impl Config {
             }
             (_, Some((kind, _))) => Ok(kind),
         }
+    }
+}
+
+/// Whether a time can be waited for.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_period(period: Period) -> Result<(), &'static str> {
+    if period.0.is_zero() {
+        Err("the time is zero")
+    } else if period.0 < Duration::from_millis(1) {
+        Err("the time is shorter than 1ms")
+    } else if period.0 > Duration::from_secs(30 * 24 * 3600) {
+        Err("the time is longer than 30 days")
+    } else {
+        Ok(())
     }
 }
 
@@ -358,16 +382,9 @@ impl<'de> Deserialize<'de> for Writable {
                 Ok(if yes { Writable::Yes(Write::default()) } else { Writable::No })
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Writable, A::Error> {
-                let mut write = Write::default();
-                while let Some(key) = map.next_key::<String>()? {
-                    match key.as_str() {
-                        "min" => write.min = Some(map.next_value()?),
-                        "max" => write.max = Some(map.next_value()?),
-                        other => return Err(de::Error::unknown_field(other, &["min", "max"])),
-                    }
-                }
-                Ok(Writable::Yes(write))
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Writable, A::Error> {
+                let limits = Limits::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Writable::Yes(Write { min: limits.min, max: limits.max }))
             }
         }
 

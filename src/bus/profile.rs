@@ -174,3 +174,82 @@ ship![
     "pzem-016",
     "xy-md02",
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::bus::decode;
+    use crate::reading::Value;
+
+    #[test]
+    fn every_file_comes_with_the_program() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/config/profiles");
+        let files = std::fs::read_dir(folder).expect("it is there").map(|file| file.expect("a file").file_name());
+        let files: BTreeSet<String> =
+            files.map(|name| name.to_string_lossy().strip_suffix(".toml").expect("a TOML file").to_owned()).collect();
+        assert_eq!(files, SHIPPED.iter().map(|(name, _)| (*name).to_owned()).collect());
+    }
+
+    #[test]
+    fn every_example_decodes_to_what_it_says() {
+        for (name, text) in SHIPPED {
+            let profile = Profile::parse(text).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let points = profile.resolve().unwrap_or_else(|problems| panic!("{name}: {problems:?}"));
+            assert!(!profile.example.is_empty(), "{name} has no example");
+            for example in &profile.example {
+                assert!(!example.expect.is_empty(), "{name} has an example that expects nothing");
+                for (wanted, expected) in &example.expect {
+                    let point = points.iter().find(|p| *p.name == **wanted);
+                    let point = point.unwrap_or_else(|| panic!("{name} has no point {wanted}"));
+                    let value = read(point, example).unwrap_or_else(|why| panic!("{name}, {wanted}: {why}"));
+                    assert!(same(&value, expected), "{name}, {wanted}: {value:?} is not {expected:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_two_points_of_a_profile_overlap() {
+        for (name, text) in SHIPPED {
+            let profile = Profile::parse(text).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let mut taken = BTreeSet::new();
+            for point in profile.resolve().expect("it is valid") {
+                if let Source::Modbus { table, address } = point.source {
+                    for word in 0..point.decode.words() {
+                        assert!(taken.insert((table, address + word)), "{name}, {}: {address}", point.name);
+                    }
+                }
+            }
+        }
+    }
+
+    fn read(point: &Point, example: &Example) -> Result<Value, String> {
+        match &point.source {
+            Source::Modbus { .. } => {
+                let words = example.words_of(point).ok_or("its words are not in the example")?;
+                decode::registers(&point.decode, words)
+            }
+            Source::Nmea { sentence, field } => {
+                let fields: Vec<&str> = example.line.split(['$', ',', '*']).skip(1).collect();
+                if !fields[0].ends_with(&**sentence) {
+                    return Err(format!("the line is no {sentence}"));
+                }
+                let n = usize::from(*field);
+                decode::text(&point.decode, fields[n], fields.get(n + 1).copied())
+            }
+        }
+    }
+
+    fn same(value: &Value, expected: &toml::Value) -> bool {
+        match (value, expected) {
+            (Value::Null, toml::Value::String(text)) => text == "null",
+            (Value::Int(int), toml::Value::Integer(wanted)) => *int == i128::from(*wanted),
+            (Value::Float(x), toml::Value::Float(wanted)) => x == wanted,
+            (Value::Float(x), toml::Value::Integer(wanted)) => *x == *wanted as f64,
+            (Value::Bool(bit), toml::Value::Boolean(wanted)) => bit == wanted,
+            _ => false,
+        }
+    }
+}

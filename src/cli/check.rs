@@ -115,7 +115,10 @@ impl Report {
             uplinks: config
                 .uplinks
                 .iter()
-                .map(|(name, uplink)| Uplink { name: Arc::clone(name), url: uplink.url.clone() })
+                .map(|(name, uplink)| {
+                    let urls: Vec<String> = uplink.url.0.iter().map(ToString::to_string).collect();
+                    Uplink { name: Arc::clone(name), url: urls.join(", ") }
+                })
                 .collect(),
             store: format!(
                 "{}, at most {} and {}",

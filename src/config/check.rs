@@ -5,12 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::device::Resolved;
-use super::diagnostic::{Diagnostic, Diagnostics, did_you_mean};
+use super::diagnostic::{Diagnostic, Diagnostics};
 use super::section::{Name, Section};
+use super::source::Span;
 use crate::bus::{self, Source, link, plan};
-
-/// The schemes of an uplink's url.
-const SCHEMES: &[&str] = &["mqtt", "mqtts", "ws", "wss"];
 
 /// Tells of every `listen` that is no address, and of one beyond this machine when `guard` is missing.
 pub(super) fn listen(section: &Section<'_>, guard: &str, help: &str, out: &mut Diagnostics) {
@@ -42,26 +40,13 @@ pub(crate) fn is_loopback(listen: &str) -> Option<bool> {
     (is_name && port.parse::<u16>().is_ok()).then_some(host == "localhost")
 }
 
-/// Tells of a url that no uplink can use, and of files that are not there.
-pub(super) fn uplink(section: &Section<'_>, folder: &Path, out: &mut Diagnostics) {
-    for (url, span) in section.texts("url") {
-        let Some((scheme, rest)) = url.split_once("://") else {
-            let help = "write it as in \"mqtts://broker.example.com:8883\"".to_owned();
-            out.push(Diagnostic::error(format!("`{url}` is no url")).at(span).help(help));
-            continue;
-        };
-        if !SCHEMES.contains(&scheme) {
-            let help = did_you_mean(scheme, SCHEMES.iter().copied());
-            out.push(Diagnostic::error(format!("unknown scheme `{scheme}`")).at(span).help(help));
-        } else if rest.is_empty() || rest.starts_with([':', '/']) {
-            out.push(Diagnostic::error("the url names no host").at(span));
+/// Warns of files that are not there yet: they may be elsewhere while the config is written.
+pub(super) fn files<'a>(named: impl IntoIterator<Item = (&'a str, Span)>, folder: &Path, out: &mut Diagnostics) {
+    for (file, span) in named {
+        if !folder.join(file).exists() {
+            let why = format!("{} is not there yet", folder.join(file).display());
+            out.push(Diagnostic::warning(why).at(span));
         }
-    }
-    if let Some((file, span)) = section.text_within("password", "file")
-        && !folder.join(file).exists()
-    {
-        let why = format!("{file} is not there yet; the uplink cannot log in without it");
-        out.push(Diagnostic::warning(why).at(span));
     }
 }
 

@@ -17,6 +17,7 @@ use crate::bus::profile::Defaults;
 use crate::bus::{self, link};
 use crate::clock::Timestamp;
 use crate::mapping::Route;
+use crate::mapping::topic::Names;
 use crate::reading::{Quality, Value};
 use crate::status;
 
@@ -35,7 +36,7 @@ pub(crate) const MAX_GAP: u16 = 0;
 /// The keys that only a device has.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Keys {
+pub(super) struct Keys {
     bus: Option<Spanned<String>>,
     unit: Option<Spanned<u8>>,
     profile: Option<Spanned<String>>,
@@ -116,14 +117,15 @@ pub(super) fn read(
         Some(loaded) => own.clone().over(&loaded.profile.defaults),
         None => own.clone(),
     };
-    check_defaults(&own, out);
+    check_defaults(&defaults, out);
 
     let device: Arc<str> = name.get_ref().as_str().into();
     let mut resolved = Vec::new();
     let mut routes = Vec::new();
     let mut shown = Vec::new();
+    let none = points.is_empty();
     let all = collect(&keys, profile.as_deref(), points, out);
-    if all.is_empty() && (profile.is_some() || keys.profile.is_none()) {
+    if none && all.is_empty() && (profile.is_some() || keys.profile.is_none()) {
         let help = format!("add `[device.{}.points]` or `profile = \"…\"`", name.get_ref());
         let why = format!("device `{device}` has no points: nothing is read from it");
         out.push(Diagnostic::warning(why).at(span).help(help));
@@ -147,9 +149,14 @@ pub(super) fn read(
             }
         };
         let routing = written.routing.over(&routing);
-        if let Some(route) =
-            routing.route(context.gateway, &device, &point.name, point.write.is_some(), &written.place, out)
-        {
+        let names = Names {
+            gateway: context.gateway,
+            bus: context.buses[bus].0.get_ref(),
+            device: &device,
+            unit,
+            point: &point.name,
+        };
+        if let Some(route) = routing.route(&names, point.write.is_some(), &written.place, out) {
             shown.push(unread(&route, &point, written.config.unit.as_deref()));
             routes.push((route, written.place));
         }
@@ -297,14 +304,14 @@ fn check_frame(keys: &Keys, uart: bool, out: &mut Diagnostics) {
     let (Some(Check::Nmea) | None) = frame.get_ref().check;
 }
 
-fn check_defaults(own: &Defaults, out: &mut Diagnostics) {
-    for period in [&own.every, &own.stale_after, &own.timeout].into_iter().flatten() {
-        if period.get_ref().0.is_zero() {
+fn check_defaults(all: &Defaults, out: &mut Diagnostics) {
+    for period in [&all.every, &all.stale_after, &all.timeout].into_iter().flatten() {
+        if let Err(why) = point::check_period(*period.get_ref()) {
             let help = "give a time such as \"1s\"".to_owned();
-            out.push(Diagnostic::error("the time is zero").at(period.span()).help(help));
+            out.push(Diagnostic::error(why).at(period.span()).help(help));
         }
     }
-    for (value, most) in [(&own.max_registers, MAX_REGISTERS), (&own.max_bits, MAX_BITS)] {
+    for (value, most) in [(&all.max_registers, MAX_REGISTERS), (&all.max_bits, MAX_BITS)] {
         if let Some(value) = value.as_ref().filter(|value| !(1..=most).contains(value.get_ref())) {
             out.push(Diagnostic::error(format!("this is 1 to {most}")).at(value.span()));
         }

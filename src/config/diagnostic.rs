@@ -74,14 +74,13 @@ impl Diagnostic {
             let (here, others) = rest.into_iter().partition(|(_, _, (other, _))| std::ptr::eq(*other, source));
             rest = others;
             let here: Vec<_> = here;
-            group = group.element(
-                Snippet::source(source.text.as_str()).path(source.path.to_string_lossy()).annotations(
+            group =
+                group.element(Snippet::source(source.text.as_str()).path(source.path.to_string_lossy()).annotations(
                     here.into_iter().map(|(n, (_, label), (_, span))| {
                         let kind = if n == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
                         kind.span(span).label((!label.is_empty()).then_some(label.as_str()))
                     }),
-                ),
-            );
+                ));
         }
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(help.as_str()));
@@ -116,6 +115,11 @@ impl Diagnostics {
     /// Whether there is nothing to tell.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
+    }
+
+    /// Forgets the warnings: with errors, they are only in the way.
+    pub(super) fn keep_errors(&mut self) {
+        self.list.retain(|d| d.severity == Severity::Error);
     }
 
     /// Sorts by place, errors without a place first, and says each thing once.

@@ -10,6 +10,7 @@ use tracing_subscriber::filter::Targets;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::route::Routing;
 use super::section::Section;
+use crate::bus::point::check_period;
 use crate::mqtt::topic;
 use crate::units::Period;
 
@@ -31,7 +32,7 @@ pub struct Gateway {
 /// The keys of `[gateway]` but for those of [`Routing`].
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Keys {
+pub(super) struct Keys {
     id: Option<Spanned<String>>,
     log: Option<Spanned<String>>,
     every: Option<Spanned<Period>>,
@@ -58,9 +59,11 @@ pub(super) fn read(section: Option<Section<'_>>, out: &mut Diagnostics) -> (Gate
         let help = "write \"error\", \"warn\", \"info\", \"debug\" or \"trace\"".to_owned();
         out.push(Diagnostic::error(format!("this is no log level: {why}")).at(log.span()).help(help));
     }
-    if let Some(every) = keys.every.as_ref().filter(|every| every.get_ref().0.is_zero()) {
+    if let Some(every) = &keys.every
+        && let Err(why) = check_period(*every.get_ref())
+    {
         let help = "give a time such as \"1s\"".to_owned();
-        out.push(Diagnostic::error("the time is zero").at(every.span()).help(help));
+        out.push(Diagnostic::error(why).at(every.span()).help(help));
     }
     let every = keys.every.map_or(EVERY, |every| every.into_inner().0);
     let id = keys.id.map_or_else(host_name, Spanned::into_inner);

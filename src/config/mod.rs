@@ -10,6 +10,8 @@ pub(crate) mod device;
 pub mod diagnostic;
 mod gateway;
 mod profiles;
+#[cfg(test)]
+mod reference;
 mod route;
 mod section;
 mod source;
@@ -64,7 +66,22 @@ impl Config {
         let mut out = Diagnostics::default();
         let folder = path.parent().map(Path::to_owned).unwrap_or_default();
         let files = read_all(path, &folder, &mut out);
-        let texts: Vec<String> = files.into_iter().map(|file| out.sources.in_place(file)).collect();
+        Self::read(&files, folder, out)
+    }
+
+    /// Reads a text as if it were the file at `path`, without a `conf.d`.
+    ///
+    /// # Errors
+    /// Everything that is wrong, as far as it can be told at once.
+    pub fn parse(path: &Path, text: impl Into<String>) -> Result<Self, Diagnostics> {
+        let mut out = Diagnostics::default();
+        let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+        let file = out.sources.add(path.to_owned(), text.into());
+        Self::read(&[file], folder, out)
+    }
+
+    fn read(files: &[usize], folder: PathBuf, mut out: Diagnostics) -> Result<Self, Diagnostics> {
+        let texts: Vec<String> = files.iter().map(|file| out.sources.in_place(*file)).collect();
         let mut all = DeTable::new();
         for text in &texts {
             let (table, errors) = DeTable::parse_recoverable(text);
@@ -81,7 +98,10 @@ impl Config {
                 config.warnings = out;
                 Ok(config)
             }
-            _ => Err(out),
+            _ => {
+                out.keep_errors();
+                Err(out)
+            }
         }
     }
 }
@@ -161,22 +181,37 @@ fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Con
     for (name, raw) in root.take_named("device", out) {
         devices.extend(device::read(&name, raw, &context, &mut profiles, out));
     }
-    let broker = whole::<broker::Config>(&mut root, "broker", out, |section, out| {
+    let mut broker = whole::<broker::Config>(&mut root, "broker", out, |section, out| {
         let help = "set `users` to a file made with `fieldpost user add`, or listen on 127.0.0.1 only";
         check::listen(section, "users", help, out);
+        check::files(section.texts("users"), &folder, out);
     });
     let mut uplinks = Vec::new();
     for (name, raw) in root.take_named("uplink", out) {
         let Some(mut section) = Section::new(raw, "an uplink", out) else { continue };
-        check::uplink(&section, &folder, out);
+        check::files(section.text_within("password", "file"), &folder, out);
+        for key in ["ca", "certificate", "key"] {
+            check::files(section.texts(key), &folder, out);
+        }
         let config = section.try_take::<uplink::Config>(out);
         section.finish(out);
-        uplinks.extend(config.map(|config| (Arc::from(name.get_ref().as_str()), config)));
+        uplinks.extend(config.map(|mut config| {
+            for path in [&mut config.ca, &mut config.certificate, &mut config.key].into_iter().flatten() {
+                *path = folder.join(&*path);
+            }
+            config.password = config.password.map(|secret| secret.relative_to(&folder));
+            (Arc::from(name.get_ref().as_str()), config)
+        }));
     }
-    let store = whole::<store::Config>(&mut root, "store", out, |_, _| {});
-    let admin = whole::<admin::Config>(&mut root, "admin", out, |section, out| {
+    let mut store = whole::<store::Config>(&mut root, "store", out, |_, _| {});
+    if !store.in_memory() {
+        store.path = folder.join(&store.path);
+    }
+    let mut admin = whole::<admin::Config>(&mut root, "admin", out, |section, out| {
         check::listen(section, "password", "set `password`, or listen on 127.0.0.1 only", out);
     });
+    admin.password = admin.password.map(|secret| secret.relative_to(&folder));
+    broker.users = broker.users.map(|path| folder.join(path));
     root.finish(out);
 
     check::units(&devices, out);

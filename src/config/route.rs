@@ -1,14 +1,14 @@
 //! On which topic a point's readings go, and how: settings of the gateway, of a device or of a point; the nearest wins.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::source::Span;
-use crate::mapping::{Route, payload, report, topic};
+use crate::mapping::topic::{Names, Template};
+use crate::mapping::{Route, payload, report};
 use crate::message::QoS;
 
 /// The topic of a point when nothing says otherwise.
@@ -18,8 +18,7 @@ pub(crate) const TOPIC: &str = "{gateway}/{device}/{point}";
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Routing {
-    /// A template with `{gateway}`, `{device}` and `{point}`.
-    topic: Option<Spanned<String>>,
+    topic: Option<Spanned<Template>>,
     payload: Option<payload::Format>,
     report: Option<report::Rule>,
     retain: Option<bool>,
@@ -31,25 +30,20 @@ impl Routing {
     pub fn over(self, base: &Routing) -> Self {
         Self {
             topic: self.topic.or_else(|| base.topic.clone()),
-            payload: self.payload.or_else(|| base.payload.clone()),
-            report: self.report.or_else(|| base.report.clone()),
+            payload: self.payload.or(base.payload),
+            report: self.report.or(base.report),
             retain: self.retain.or(base.retain),
             qos: self.qos.or(base.qos),
         }
     }
 
-    /// The route of a point; none when its topic is no topic. `place` is where the point stands.
-    pub fn route(
-        &self,
-        gateway: &str,
-        device: &Arc<str>,
-        point: &Arc<str>,
-        writable: bool,
-        place: &Span,
-        out: &mut Diagnostics,
-    ) -> Option<Route> {
-        let template = self.topic.as_ref().map_or(TOPIC, |t| t.get_ref().as_str());
-        let topic = match topic::expand(template, gateway, device, point) {
+    /// The route of a point; none when its names make no topic. `place` is where the point stands.
+    pub fn route(&self, names: &Names<'_>, writable: bool, place: &Span, out: &mut Diagnostics) -> Option<Route> {
+        let resolved = match &self.topic {
+            Some(template) => template.get_ref().resolve(names),
+            None => TOPIC.parse::<Template>().expect("a test holds it to be one").resolve(names),
+        };
+        let topic = match resolved {
             Ok(topic) => topic,
             Err(why) => {
                 let span = self.topic.as_ref().map_or_else(|| place.clone(), Spanned::span);
@@ -58,11 +52,11 @@ impl Routing {
             }
         };
         Some(Route {
-            device: Arc::clone(device),
-            point: Arc::clone(point),
-            topic: topic.into(),
-            payload: self.payload.clone().unwrap_or_default(),
-            report: self.report.clone().unwrap_or_default(),
+            device: names.device.into(),
+            point: names.point.into(),
+            topic,
+            payload: self.payload.unwrap_or_default(),
+            report: self.report.unwrap_or_default(),
             retain: self.retain.unwrap_or(true),
             qos: self.qos.unwrap_or(QoS::AtLeastOnce),
             writable,
@@ -91,5 +85,18 @@ pub(super) fn check_topics(routes: &[(Route, Span)], out: &mut Diagnostics) {
             }
             taken.insert(topic, (route, place));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_topic_is_a_template() {
+        let names = Names { gateway: "g", bus: "b", device: "d", unit: 1, point: "p" };
+        let route = Routing::default().route(&names, false, &(0..0), &mut Diagnostics::default());
+        let route = route.expect("a route");
+        assert_eq!((&*route.topic, route.retain, route.qos), ("g/d/p", true, QoS::AtLeastOnce));
     }
 }

@@ -142,10 +142,14 @@ pub(crate) fn explain(error: &toml::de::Error, otherwise: Span) -> Diagnostic {
 }
 
 fn rephrase(message: &str) -> (String, Option<String>) {
-    for (serde, word) in [("unknown field `", "key"), ("unknown variant `", "word")] {
-        if let Some((name, rest)) = message.strip_prefix(serde).and_then(|m| m.split_once('`')) {
+    for unknown in ["unknown field `", "unknown variant `"] {
+        if let Some((name, rest)) = message.strip_prefix(unknown).and_then(|m| m.split_once('`')) {
             let known = rest.split('`').skip(1).step_by(2);
-            return (format!("unknown {word} `{name}`"), did_you_mean(name, known));
+            let message = match unknown {
+                "unknown field `" => format!("unknown key `{name}`"),
+                _ => format!("`{name}` is not known here"),
+            };
+            return (message, did_you_mean(name, known));
         }
     }
     if let Some(name) = message.strip_prefix("missing field ") {
