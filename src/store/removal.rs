@@ -6,16 +6,31 @@ use rusqlite::{Connection, Result, Statement};
 
 use super::QueueId;
 use super::tables::Books;
+use crate::message::Message;
 
 /// Rows looked at in one step, which bounds memory.
 const CHUNK: i64 = 1000;
 
-/// What a message counts: its bytes, and about what its rows need beside them.
-pub(super) const SIZE: &str =
-    "(octet_length(topic) + octet_length(payload) + coalesce(octet_length(properties), 0) + 48)";
+/// What [`size`] is of the row of a message.
+const SIZE: &str = "(octet_length(topic) + octet_length(payload) + coalesce(octet_length(properties), 0) + 48)";
 
-/// The statements of a transaction that take rows out, and the counters they keep.
+/// What a message counts: its bytes, and about what its rows need beside them.
+pub(super) fn size(message: &Message, properties: Option<&str>) -> u64 {
+    (message.size() + properties.map_or(0, str::len) + 48) as u64
+}
+
+/// The bytes of all messages there are; reads them all.
+pub(super) fn total(connection: &Connection) -> Result<i64> {
+    connection.query_row(&format!("SELECT coalesce(sum({SIZE}), 0) FROM message"), [], |row| row.get(0))
+}
+
+/// What takes rows out within a transaction. Most transactions take nothing out, so statements are made when needed.
 pub(super) struct Removal<'t> {
+    connection: &'t Connection,
+    statements: Option<Statements<'t>>,
+}
+
+struct Statements<'t> {
     next_ids: Statement<'t>,
     entries: Statement<'t>,
     orphans: Statement<'t>,
@@ -23,8 +38,8 @@ pub(super) struct Removal<'t> {
     messages: Statement<'t>,
 }
 
-impl<'t> Removal<'t> {
-    pub(super) fn new(connection: &'t Connection) -> Result<Self> {
+impl<'t> Statements<'t> {
+    fn new(connection: &'t Connection) -> Result<Self> {
         let orphans = format!(
             "DELETE FROM message WHERE id BETWEEN ?1 AND ?2 AND NOT EXISTS \
              (SELECT 1 FROM session CROSS JOIN entry ON entry.queue = session.queue AND entry.id = message.id) \
@@ -40,18 +55,32 @@ impl<'t> Removal<'t> {
             messages: connection.prepare("DELETE FROM message WHERE id <= ?1")?,
         })
     }
+}
+
+impl<'t> Removal<'t> {
+    pub(super) fn new(connection: &'t Connection) -> Self {
+        Self { connection, statements: None }
+    }
+
+    fn statements(&mut self) -> Result<&mut Statements<'t>> {
+        if self.statements.is_none() {
+            self.statements = Some(Statements::new(self.connection)?);
+        }
+        Ok(self.statements.as_mut().expect("they were just made"))
+    }
 
     /// Takes the entries `from` to `to`, both included, out of `queue`; messages that no queue holds any more go too.
     pub(super) fn take(&mut self, books: &mut Books, queue: QueueId, from: i64, to: i64) -> Result<()> {
         let mut from = from;
+        let statements = self.statements()?;
         loop {
-            let ids = self.next_ids.query_map((queue.0, from, to, CHUNK), |row| row.get(0))?;
+            let ids = statements.next_ids.query_map((queue.0, from, to, CHUNK), |row| row.get(0))?;
             let ids: Vec<i64> = ids.collect::<Result<_>>()?;
             let (Some(&first), Some(&last)) = (ids.first(), ids.last()) else { return Ok(()) };
-            let gone = self.entries.execute((queue.0, first, last))?;
+            let gone = statements.entries.execute((queue.0, first, last))?;
             books.left(queue, gone as u64);
             for (first, last) in runs(&ids) {
-                let sizes = self.orphans.query_map((first, last), |row| row.get::<_, i64>(0))?;
+                let sizes = statements.orphans.query_map((first, last), |row| row.get::<_, i64>(0))?;
                 for size in sizes {
                     books.freed(size?);
                 }
@@ -72,9 +101,13 @@ impl<'t> Removal<'t> {
         expired: Option<i64>,
         dropped: &mut BTreeMap<QueueId, u64>,
     ) -> Result<()> {
+        if books.bytes <= keep && expired.is_none() {
+            return Ok(());
+        }
+        let statements = self.statements()?;
         loop {
             let most = if books.bytes > keep { i64::MAX } else { expired.unwrap_or(-1) };
-            let rows = self.oldest.query_map((most, CHUNK), |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let rows = statements.oldest.query_map((most, CHUNK), |row| Ok((row.get(0)?, row.get(1)?)))?;
             let mut last = None;
             for row in rows {
                 let (id, size): (i64, i64) = row?;
@@ -86,13 +119,13 @@ impl<'t> Removal<'t> {
             }
             let Some(last) = last else { return Ok(()) };
             for queue in books.queues() {
-                let gone = self.entries.execute((queue.0, 0, last))? as u64;
+                let gone = statements.entries.execute((queue.0, 0, last))? as u64;
                 if gone > 0 {
                     books.left(queue, gone);
                     *dropped.entry(queue).or_default() += gone;
                 }
             }
-            self.messages.execute([last])?;
+            statements.messages.execute([last])?;
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, Result, params_from_iter};
 
-use super::removal::SIZE;
+use super::removal::total;
 
 /// Rows asked for at once; behind a damaged place, how far to jump at first.
 const STEP: i64 = 500;
@@ -47,12 +47,12 @@ pub(super) fn carry_over(from: &Path, to: &mut Connection) -> Result<()> {
         damaged_places += copy_ranges(&old, &new, &entry)?;
     }
     // What lost its other half is of no use.
-    new.execute_batch(&format!(
+    new.execute_batch(
         "DELETE FROM entry WHERE id NOT IN (SELECT id FROM message); \
          DELETE FROM message WHERE id NOT IN (SELECT id FROM entry); \
-         UPDATE session SET entries = (SELECT count(*) FROM entry WHERE entry.queue = session.queue); \
-         INSERT OR REPLACE INTO meta SELECT 'bytes', coalesce(sum({SIZE}), 0) FROM message;"
-    ))?;
+         UPDATE session SET entries = (SELECT count(*) FROM entry WHERE entry.queue = session.queue);",
+    )?;
+    new.execute("INSERT OR REPLACE INTO meta VALUES ('bytes', ?1)", [total(&new)?])?;
     let count = |sql: &str| new.query_row(sql, [], |row| row.get::<_, i64>(0));
     tracing::error!(
         "of the damaged store {} messages, {} sessions and {} retained messages were read; {damaged_places} places were \

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior};
 
-use super::removal::{Removal, SIZE};
+use super::removal::{Removal, size};
 use super::rows::{entry, int, json, message, session};
 use super::{Append, Batch, Depth, Entry, EntryId, QueueId, Recovered, Session, WhenFull};
 use crate::clock::Timestamp;
@@ -88,7 +88,7 @@ impl Tables {
         let mut books = self.books.clone();
         let mut dropped = Dropped::new();
         {
-            let mut removal = Removal::new(&transaction)?;
+            let mut removal = Removal::new(&transaction);
             put_sessions(&transaction, &mut books, &mut removal, &batch.sessions)?;
             append(&transaction, &mut books, &batch.appends)?;
             for (queue, id) in &batch.acked {
@@ -190,31 +190,30 @@ fn put_sessions(c: &Connection, books: &mut Books, removal: &mut Removal<'_>, se
 }
 
 fn append(c: &Connection, books: &mut Books, appends: &[Append]) -> Result<()> {
-    let mut message = c.prepare(&format!(
+    if appends.is_empty() {
+        return Ok(());
+    }
+    let mut message = c.prepare(
         "INSERT OR IGNORE INTO message (id, topic, payload, qos, retain, at, properties) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) RETURNING {SIZE}"
-    ))?;
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
     let mut entry = c.prepare("INSERT OR IGNORE INTO entry VALUES (?1, ?2, ?3, ?4, ?5)")?;
     for Append { id, message: m, queues } in appends {
         books.seen(int(*id));
         // A queue whose session has ended has no reader any more.
-        let mut wanted = queues.iter().filter(|(queue, _)| books.entries.contains_key(queue)).peekable();
-        if wanted.peek().is_none() {
+        if !queues.iter().any(|(queue, _)| books.entries.contains_key(queue)) {
             continue;
         }
         let properties = m.properties.as_ref().map(json);
+        let size = size(m, properties.as_deref());
         let row = (int(*id), &m.topic, &m.payload[..], u8::from(m.qos), m.retain, m.at.0, properties);
-        let size: Option<i64> = message.query_row(row, |row| row.get(0)).optional()?;
-        let mut added = Vec::new();
-        for (queue, delivery) in wanted {
-            let ids = (!delivery.subscription_ids.is_empty()).then(|| json(&delivery.subscription_ids));
-            if entry.execute((queue.0, int(*id), u8::from(delivery.qos), delivery.retain, ids))? == 1 {
-                added.push(*queue);
-            }
+        if message.execute(row)? == 1 {
+            books.bytes += size;
         }
-        books.bytes += size.unwrap_or(0).unsigned_abs();
-        for queue in added {
-            *books.entries.entry(queue).or_default() += 1;
+        for (queue, delivery) in queues {
+            let Some(count) = books.entries.get_mut(queue) else { continue };
+            let ids = (!delivery.subscription_ids.is_empty()).then(|| json(&delivery.subscription_ids));
+            *count += entry.execute((queue.0, int(*id), u8::from(delivery.qos), delivery.retain, ids))? as u64;
         }
     }
     Ok(())
