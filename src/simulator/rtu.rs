@@ -124,6 +124,7 @@ mod tests {
     use crate::simulator::device::{Device, Registers};
 
     const READ: [u8; 6] = [1, 3, 0, 0, 0, 1];
+    const NOTHING: [u8; 0] = [];
 
     /// A line with units 1 and 2.
     fn line() -> (DuplexStream, Units, JoinSet<io::Result<()>>) {
@@ -159,10 +160,10 @@ mod tests {
         line.write_all(&sealed(&READ)).await.unwrap();
         assert_eq!(heard(&mut line).await, sealed(&[1, 3, 2, 0x12, 0x34]));
         line.write_all(&sealed(&[3, 3, 0, 0, 0, 1])).await.unwrap();
-        assert_eq!(heard(&mut line).await, [0_u8; 0]);
+        assert_eq!(heard(&mut line).await, NOTHING);
         units[&1].set_silent(true);
         line.write_all(&sealed(&READ)).await.unwrap();
-        assert_eq!(heard(&mut line).await, [0_u8; 0]);
+        assert_eq!(heard(&mut line).await, NOTHING);
     }
 
     #[tokio::test(start_paused = true)]
@@ -183,7 +184,7 @@ mod tests {
         damaged[5] ^= 0x40;
         for bad in [&damaged[..], &[1, 3, 0], &[0xFF], &[1, 99, 1, 2, 3, 4, 5, 6, 7, 8, 9]] {
             line.write_all(bad).await.unwrap();
-            assert_eq!(heard(&mut line).await, [0_u8; 0], "{bad:?}");
+            assert_eq!(heard(&mut line).await, NOTHING, "{bad:?}");
             line.write_all(&sealed(&READ)).await.unwrap();
             assert_eq!(heard(&mut line).await, sealed(&[1, 3, 2, 0x12, 0x34]), "after {bad:?}");
         }
@@ -203,11 +204,11 @@ mod tests {
     async fn a_broadcast_reaches_all_and_nobody_answers() {
         let (mut line, units, _task) = line();
         line.write_all(&sealed(&[0, 6, 0, 0, 0, 7])).await.unwrap();
-        assert_eq!(heard(&mut line).await, [0_u8; 0]);
+        assert_eq!(heard(&mut line).await, NOTHING);
         for device in units.values() {
             assert_eq!(device.with(|r| r.words(Table::Holding, 0, 1)), Some(vec![7]));
         }
         line.write_all(&sealed(&[0, 3, 0, 0, 0, 1])).await.unwrap();
-        assert_eq!(heard(&mut line).await, [0_u8; 0]);
+        assert_eq!(heard(&mut line).await, NOTHING);
     }
 }

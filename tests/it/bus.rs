@@ -6,7 +6,7 @@ use std::time::Duration;
 use fieldpost::bus::decode::{Decode, Kind, Order};
 use fieldpost::bus::{Bus, Device, Point, Poller, Source, Table, Write, link};
 use fieldpost::reading::{Command, CommandError, Fault, Quality, Reading, Report, Value};
-use fieldpost::simulator::Plant;
+use fieldpost::simulator::{self, Plant, Pty, Registers, Units, rtu};
 use fieldpost::status::{self, Pulse};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -62,9 +62,27 @@ fn cases() -> Vec<Case> {
         case("f32-dcba", (Input, 6), (F32, Dcba), &[0x0080, 0x6743], Value::Float(231.5)),
         case("f32-nan", (Input, 8), (F32, Abcd), &[0x7FC0, 0x0000], Value::Null),
         case("u64", (Input, 20), (U64, Abcd), &[0x0123, 0x4567, 0x89AB, 0xCDEF], Value::Int(0x0123_4567_89AB_CDEF)),
-        case("u64-cdab", (Input, 24), (U64, Cdab), &[0xCDEF, 0x89AB, 0x4567, 0x0123], Value::Int(0x0123_4567_89AB_CDEF)),
-        case("u64-badc", (Input, 28), (U64, Badc), &[0x2301, 0x6745, 0xAB89, 0xEFCD], Value::Int(0x0123_4567_89AB_CDEF)),
-        case("u64-dcba", (Input, 32), (U64, Dcba), &[0xEFCD, 0xAB89, 0x6745, 0x2301], Value::Int(0x0123_4567_89AB_CDEF)),
+        case(
+            "u64-cdab",
+            (Input, 24),
+            (U64, Cdab),
+            &[0xCDEF, 0x89AB, 0x4567, 0x0123],
+            Value::Int(0x0123_4567_89AB_CDEF),
+        ),
+        case(
+            "u64-badc",
+            (Input, 28),
+            (U64, Badc),
+            &[0x2301, 0x6745, 0xAB89, 0xEFCD],
+            Value::Int(0x0123_4567_89AB_CDEF),
+        ),
+        case(
+            "u64-dcba",
+            (Input, 32),
+            (U64, Dcba),
+            &[0xEFCD, 0xAB89, 0x6745, 0x2301],
+            Value::Int(0x0123_4567_89AB_CDEF),
+        ),
         case("i64", (Input, 36), (I64, Abcd), &[0xFFFF, 0xFFFF, 0xFFFF, 0xFFFE], Value::Int(-2)),
         case("f64", (Input, 40), (F64, Abcd), &[0xC093, 0x4A45, 0x6D5C, 0xFAAD], Value::Float(-1234.5678)),
         case("f64-dcba", (Input, 44), (F64, Dcba), &[0xADFA, 0x5C6D, 0x454A, 0x93C0], Value::Float(-1234.5678)),
@@ -106,8 +124,7 @@ fn point(name: &str, source: Source, decode: Decode) -> Point {
 
 fn points(cases: &[Case]) -> Vec<Point> {
     let of = |case: &Case| {
-        let decode =
-            Decode { kind: case.kind, order: case.order, scale: case.scale, offset: 0.0, null: Vec::new() };
+        let decode = Decode { kind: case.kind, order: case.order, scale: case.scale, offset: 0.0, null: Vec::new() };
         point(case.name, Source::Modbus { table: case.table, address: case.address }, decode)
     };
     cases.iter().map(of).collect()
@@ -168,6 +185,15 @@ impl Polled {
             }
         }
         seen
+    }
+
+    /// Waits for the news that a device answers, or does not.
+    async fn device(&mut self, device: &str, online: bool) {
+        let news = Report::Device { device: device.into(), online };
+        let end = Instant::now() + PATIENCE;
+        while self.report().await != news {
+            assert!(Instant::now() < end, "nobody says that {device} is online: {online}");
+        }
     }
 
     async fn write(&mut self, point: &str, value: Value) -> Result<(), CommandError> {
@@ -285,22 +311,31 @@ async fn a_server_that_dies_and_comes_back_is_found_again() {
 }
 
 #[tokio::test]
-async fn a_device_that_is_not_there_does_not_stop_its_neighbour() {
-    let (registers, points) = level();
-    let line = Line::open();
-    let _server = ModbusServer::rtu(Make::Libmodbus, line.device_port(), &registers).await;
-    let devices = vec![device("absent", 2, points.clone()), device("peer", 1, points)];
-    let mut polled = Polled::start(link::Config::ModbusRtu(serial(line.client_port())), devices);
-    let gone = Report::Device { device: "absent".into(), online: false };
-    let end = Instant::now() + PATIENCE;
-    while polled.report().await != gone {
-        assert!(Instant::now() < end, "nobody says that a device is absent");
-    }
+async fn a_silent_device_does_not_stop_its_neighbour_and_is_found_when_it_speaks() {
+    // Simulated devices: libmodbus takes the frame after a request to another unit for that unit's answer, whoever sent
+    // it, and pymodbus answers for units that it does not have.
+    let mut registers = Registers::default();
+    registers.set_words(Holding, 5, &[42]);
+    let units = [1, 2].map(|unit| (unit, simulator::Device::new(registers.clone())));
+    let silent = units[1].1.clone();
+    silent.set_silent(true);
+    let line = Pty::open().unwrap();
+    let port = line.path().to_owned();
+    let server = tokio::spawn(rtu::serve(line, Units::from(units), Duration::from_millis(5)));
+
+    let (_, points) = level();
+    let devices = vec![device("silent", 2, points.clone()), device("peer", 1, points)];
+    let mut polled = Polled::start(link::Config::ModbusRtu(serial(&port)), devices);
+    polled.device("silent", false).await;
     for _ in 0..10 {
         let reading = polled.reading(|reading| &*reading.device == "peer").await;
         assert_eq!((reading.value, reading.quality), (Value::Int(42), Quality::Good));
     }
+    silent.set_silent(false);
+    polled.device("silent", true).await;
+    polled.reading(|reading| &*reading.device == "silent" && reading.value == Value::Int(42)).await;
     polled.stop().await;
+    server.abort();
 }
 
 #[tokio::test]

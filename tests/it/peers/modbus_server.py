@@ -4,7 +4,8 @@
     modbus_server.py rtu PATH [TABLE:ADDRESS=VALUE,VALUE...]...
 
 TABLE is coil, discrete, input or holding; addresses 0 to 255 exist and are 0 unless set. Prints "ready", then
-"write TABLE ADDRESS VALUE..." for each write that came.
+"write TABLE ADDRESS VALUE..." for each write that came. Other units get exception 4, on a serial line as well: it cannot
+share one.
 """
 
 import asyncio
@@ -40,8 +41,7 @@ def device(specs):
 
 async def main(kind, where, *specs):
     if kind == "rtu":
-        # On a shared line, other units are not ours to answer for.
-        server = ModbusSerialServer(device(specs), port=where, baudrate=9600, ignore_missing_devices=True)
+        server = ModbusSerialServer(device(specs), port=where, baudrate=9600)
     else:
         server = ModbusTcpServer(device(specs), address=("127.0.0.1", int(where)))
     await server.serve_forever(background=True)
