@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Admin};
+use crate::admin;
 use crate::broker::access::{Access, Users};
 use crate::broker::listener::Listener;
 use crate::broker::{self, Broker};
@@ -161,7 +161,7 @@ impl Gateway {
             let (sender, status) = watch::channel(status::Uplink { name: name.clone(), ..Default::default() });
             let label = format!("uplink {name}");
             let beat = pulse(label.clone());
-            let uplink = Uplink::new(name, uplink, config.gateway.id.clone(), broker.clone(), sender, beat);
+            let uplink = Uplink::new(&name, uplink, config.gateway.id.clone(), broker.clone(), sender, beat);
             uplink.prepare().await;
             uplinks.push(status);
             uplink_stage.spawn(label, uplink.run(uplink_stage.stop.clone()));

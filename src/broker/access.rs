@@ -140,17 +140,21 @@ impl Users {
         Ok(users)
     }
 
-    /// Writes the user file, readable by its owner only; it is replaced whole or not at all.
+    /// Writes the user file; it is replaced whole or not at all. Only its owner and the group of its folder may read
+    /// it: as root in `/etc/fieldpost`, that is the gateway's.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn save(&self, path: &Path) -> io::Result<()> {
         use std::io::Write;
-        use std::os::unix::fs::OpenOptionsExt;
+        use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".new");
         let mut file =
-            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&temporary)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Not allowed to everybody, and then the group is the writer's own.
+        let _ = std::os::unix::fs::fchown(&file, None, Some(folder.metadata()?.gid()));
         for (name, hash) in &self.hashes {
             writeln!(file, "{name}:{hash}")?;
         }

@@ -68,6 +68,11 @@ impl Desk {
         self.down.as_deref()
     }
 
+    /// What went wrong last with a device that does not answer since.
+    pub(crate) fn fault(&self, device: usize) -> Option<&Fault> {
+        self.devices[device].fault.as_ref()
+    }
+
     /// Beats, tells what has become overdue, and publishes the counts.
     pub(crate) async fn tend(&mut self) {
         self.pulse.beat();

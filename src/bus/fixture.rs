@@ -1,15 +1,21 @@
 //! A bus for tests, and the devices on it.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use rustix::fs::OFlags;
+use rustix::pty::OpenptFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, sleep};
 
 use super::decode::{Decode, Kind, Order};
 use super::guard::crc16;
 use super::link::{self, Wire};
+use super::serial::Port;
 use super::{Bus, Device, Point, Source, Table, Write};
 
 /// A bus over TCP with these devices; tests lay their own wire.
@@ -82,7 +88,8 @@ impl Line {
         Ok(Box::new(ours))
     }
 
-    async fn answer(self, mut wire: DuplexStream) {
+    /// Answers on `wire` until it is cut or the other end goes.
+    pub(crate) async fn answer(self, mut wire: impl Wire) {
         let mut request = [0; 8];
         while wire.read_exact(&mut request).await.is_ok() && !self.state().cut {
             let [address, count] = [2, 4].map(|at| u16::from_be_bytes([request[at], request[at + 1]]));
@@ -127,3 +134,13 @@ impl State {
 }
 
 impl Wire for DuplexStream {}
+
+/// The two ends of a serial line that exists only here: the devices' end, and the port's path. Dropping the first
+/// unplugs it.
+pub(crate) fn pty() -> (Port, PathBuf) {
+    let end = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    rustix::pty::unlockpt(&end).unwrap();
+    rustix::fs::fcntl_setfl(&end, OFlags::RDWR | OFlags::NONBLOCK).unwrap();
+    let name = rustix::pty::ptsname(&end, Vec::new()).unwrap();
+    (Port::over(end).unwrap(), PathBuf::from(OsStr::from_bytes(name.as_bytes())))
+}

@@ -107,6 +107,11 @@ impl Freshness {
         readings
     }
 
+    /// Whether the point was told to be overdue, with nothing heard of it since.
+    pub(crate) fn is_overdue(&self, device: usize, point: usize) -> bool {
+        self.devices[device][point].told == Told::Overdue
+    }
+
     /// When to look for overdue points again.
     pub(crate) fn next(&self) -> Instant {
         self.next

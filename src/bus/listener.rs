@@ -122,18 +122,22 @@ impl Listener {
         let now = Instant::now();
         for (device, ear) in self.devices.iter_mut().enumerate() {
             let mut readings = Vec::new();
-            for (held, point) in ear.held.iter_mut().zip(&ear.device.points) {
+            for (index, (held, point)) in ear.held.iter_mut().zip(&ear.device.points).enumerate() {
                 if held.next <= now
                     && let Some(reading) = held.reading.take()
                 {
                     held.next = now + point.every;
-                    readings.push(reading);
+                    // Held back for longer than it may be old: its end has been told already.
+                    if !desk.freshness.is_overdue(device, index) {
+                        readings.push(reading);
+                    }
                 }
             }
             desk.readings(readings).await;
             if ear.gone <= now {
                 ear.gone = now + ear.patience;
-                desk.device_failed(device, Fault::Timeout, true).await;
+                let fault = desk.fault(device).cloned().unwrap_or(Fault::Timeout);
+                desk.device_failed(device, fault, true).await;
             }
         }
     }
@@ -168,5 +172,121 @@ impl Ear {
                 self.held[index].reading = reading;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::decode::{Decode, Kind};
+    use crate::bus::{fixture, link, link::Parity};
+    use crate::reading::{Quality, Report, Value};
+    use crate::status::{self, Pulse};
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+    use tokio::sync::watch;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Listens to a device `gps` with one point, field 2 of GGA, wanted so often and stale after 5 s.
+    fn listen(
+        every: Duration,
+    ) -> (DuplexStream, mpsc::Receiver<Report>, watch::Receiver<status::Bus>, tokio::task::JoinHandle<End>) {
+        let mut device = fixture::device("gps", 0, &[0]);
+        let point = &mut device.points[0];
+        point.source = Source::Nmea { sentence: "GGA".into(), field: 2 };
+        point.decode = Decode { kind: Kind::Number, ..point.decode.clone() };
+        (point.every, point.stale_after) = (every, 5 * SECOND);
+        let serial = Serial { port: "/dev/test".into(), baud: 9600, parity: Parity::None, data_bits: 8, stop_bits: 1 };
+        let bus = Bus { link: link::Config::Uart(serial.clone()), ..fixture::bus(vec![device]) };
+        let (reports_in, reports) = mpsc::channel(64);
+        let (status_in, status) = watch::channel(status::Bus::default());
+        let now = Instant::now();
+        let mut desk = Desk::new(&bus, reports_in, status_in, Pulse::new(), now);
+        let mut listener = Listener::new(bus, &serial, now);
+        let (ours, theirs) = duplex(4096);
+        let task = tokio::spawn(async move {
+            let (_commands, mut commands) = mpsc::channel(1);
+            listener.hold(Box::new(ours), &mut desk, &mut commands, &CancellationToken::new()).await
+        });
+        (theirs, reports, status, task)
+    }
+
+    fn sentence(kind: &str, value: u32) -> Vec<u8> {
+        let body = format!("GP{kind},120000,{value},N");
+        let sum = body.bytes().fold(0, |sum, byte| sum ^ byte);
+        format!("${body}*{sum:02X}\r\n").into_bytes()
+    }
+
+    async fn hear(reports: &mut mpsc::Receiver<Report>, time: Duration) -> Vec<(Value, Quality)> {
+        let end = Instant::now() + time;
+        let mut heard = Vec::new();
+        while let Ok(Some(report)) = tokio::time::timeout_at(end, reports.recv()).await {
+            if let Report::Readings(readings) = report {
+                heard.extend(readings.into_iter().map(|r| (r.value, r.quality)));
+            }
+        }
+        heard
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_newest_value_is_told_no_more_often_than_wanted() {
+        let (mut wire, mut reports, _status, _task) = listen(2 * SECOND);
+        let talking = tokio::spawn(async move {
+            for n in 0..100 {
+                wire.write_all(&sentence("GGA", n)).await.unwrap();
+                wire.write_all(&sentence("RMC", 999)).await.unwrap();
+                tokio::time::sleep(SECOND / 10).await;
+            }
+            wire
+        });
+        let heard = hear(&mut reports, 11 * SECOND).await;
+        let values: Vec<_> = heard.iter().map(|(value, _)| value.clone()).collect();
+        let wanted = [0.0, 20.0, 40.0, 60.0, 80.0, 99.0];
+        assert_eq!(values.len(), wanted.len(), "{values:?}");
+        for (value, wanted) in values.iter().zip(wanted) {
+            let Value::Float(value) = value else { panic!("{value:?}") };
+            assert!((wanted - 1.0..=wanted).contains(value), "{values:?}");
+        }
+        talking.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_and_damage_turn_a_point_stale_once() {
+        let (mut wire, mut reports, status, _task) = listen(2 * SECOND);
+        wire.write_all(&sentence("GGA", 7)).await.unwrap();
+        assert_eq!(hear(&mut reports, SECOND).await, [(Value::Float(7.0), Quality::Good)]);
+        assert_eq!(status.borrow().devices[0].state, status::State::Up);
+        for _ in 0..30 {
+            let mut damaged = sentence("GGA", 8);
+            damaged[10] ^= 1;
+            wire.write_all(&damaged).await.unwrap();
+            tokio::time::sleep(SECOND).await;
+        }
+        assert_eq!(hear(&mut reports, SECOND).await, [(Value::Float(7.0), Quality::Stale)]);
+        let state = status.borrow().devices[0].state.clone();
+        assert!(matches!(&state, status::State::Down(why) if why.contains("checksum")), "{state:?}");
+        assert_eq!(status.borrow().devices[0].counters.bad_frames, 30);
+        wire.write_all(&sentence("GGA", 9)).await.unwrap();
+        assert_eq!(hear(&mut reports, SECOND).await, [(Value::Float(9.0), Quality::Good)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_good_is_told_after_stale() {
+        let (mut wire, mut reports, _status, _task) = listen(20 * SECOND);
+        for n in [1, 2] {
+            wire.write_all(&sentence("GGA", n)).await.unwrap();
+            tokio::time::sleep(SECOND / 10).await;
+        }
+        let heard = hear(&mut reports, 60 * SECOND).await;
+        assert_eq!(heard, [(Value::Float(1.0), Quality::Good), (Value::Float(2.0), Quality::Stale)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unplugged_port_ends_the_listening() {
+        let (mut wire, _reports, _status, task) = listen(2 * SECOND);
+        wire.write_all(&sentence("GGA", 7)).await.unwrap();
+        tokio::time::sleep(SECOND).await;
+        drop(wire);
+        assert!(matches!(task.await.unwrap(), End::Broken { useful: true, .. }));
     }
 }

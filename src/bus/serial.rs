@@ -32,7 +32,12 @@ impl Port {
         // A USB adapter takes its time to open and to set its line.
         let opened = tokio::task::spawn_blocking(move || open(&serial)).await;
         let fd = opened.map_err(|e| format!("cannot open the port: {e}"))??;
-        Ok(Port { io: watched(fd).map_err(|e| format!("cannot watch the port: {e}"))? })
+        Port::over(fd).map_err(|e| format!("cannot watch the port: {e}"))
+    }
+
+    /// The port behind an open, non-blocking descriptor, as it is.
+    pub(crate) fn over(fd: OwnedFd) -> io::Result<Port> {
+        Ok(Port { io: watched(fd)? })
     }
 }
 
@@ -100,9 +105,11 @@ fn set_line(fd: &OwnedFd, serial: &Serial) -> io::Result<()> {
 }
 
 impl Drop for Port {
-    /// Throws away what is unsent: closing would wait for it, for up to 30 s on a line that is held.
+    /// Throws away what is unsent: closing would wait for it, for up to 30 s on a line that is held. And gives up the
+    /// exclusive use, which lasts as long as anybody has the port open. Neither matters when the port is gone.
     fn drop(&mut self) {
         let _ = rustix::termios::tcflush(&self.io, QueueSelector::OFlush);
+        let _ = rustix::termios::ioctl_tiocnxcl(&self.io);
     }
 }
 
@@ -149,18 +156,9 @@ impl AsyncWrite for Port {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::pty::OpenptFlags;
-    use std::os::unix::ffi::OsStrExt;
+    use crate::bus::fixture::pty;
     use std::path::PathBuf;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    /// The two ends of a serial line that exists only here.
-    fn pty() -> (OwnedFd, PathBuf) {
-        let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-        rustix::pty::unlockpt(&master).unwrap();
-        let name = rustix::pty::ptsname(&master, Vec::new()).unwrap();
-        (master, PathBuf::from(std::ffi::OsStr::from_bytes(name.as_bytes())))
-    }
 
     fn at(port: PathBuf, baud: u32) -> Serial {
         Serial { port, baud, parity: Parity::None, data_bits: 8, stop_bits: 1 }
@@ -168,28 +166,29 @@ mod tests {
 
     #[tokio::test]
     async fn every_byte_passes_both_ways_unchanged() {
-        let (master, path) = pty();
+        let (mut end, path) = pty();
         let mut port = Port::open(&at(path, 9600)).await.unwrap();
         let all: Vec<u8> = (0..=255).collect();
-        rustix::io::write(&master, &all).unwrap();
         let mut read = vec![0; 256];
+        end.write_all(&all).await.unwrap();
         port.read_exact(&mut read).await.unwrap();
         assert_eq!(read, all);
+        read.fill(0);
         port.write_all(&all).await.unwrap();
-        let n = rustix::io::read(&master, &mut read).unwrap();
-        assert_eq!(read[..n], all[..n]);
+        end.read_exact(&mut read).await.unwrap();
+        assert_eq!(read, all);
     }
 
     #[tokio::test]
     async fn a_speed_that_is_no_standard_is_set() {
-        let (master, path) = pty();
+        let (end, path) = pty();
         let _port = Port::open(&at(path, 250_000)).await.unwrap();
-        assert_eq!(rustix::termios::tcgetattr(&master).unwrap().output_speed(), 250_000);
+        assert_eq!(rustix::termios::tcgetattr(&end.io).unwrap().output_speed(), 250_000);
     }
 
     #[tokio::test]
     async fn belongs_to_one_program_alone() {
-        let (_master, path) = pty();
+        let (_end, path) = pty();
         let first = Port::open(&at(path.clone(), 9600)).await.unwrap();
         let why = Port::open(&at(path.clone(), 9600)).await.unwrap_err();
         assert!(why.ends_with("is in use by another program"), "{why}");
@@ -209,11 +208,11 @@ mod tests {
 
     #[tokio::test]
     async fn unplugging_ends_a_read() {
-        let (master, path) = pty();
+        let (end, path) = pty();
         let mut port = Port::open(&at(path, 9600)).await.unwrap();
         let reading = tokio::spawn(async move { port.read(&mut [0; 8]).await });
         tokio::task::yield_now().await;
-        drop(master);
+        drop(end);
         assert!(matches!(reading.await.unwrap(), Ok(0) | Err(_)));
     }
 }

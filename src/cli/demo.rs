@@ -8,7 +8,8 @@ use std::time::Duration;
 use clap::Args as ClapArgs;
 use tokio::net::TcpListener;
 
-use super::{exit, output, run};
+use super::run::{log, refuse, runtime, stop_signal};
+use super::{exit, output};
 use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::simulator::{Cloud, Plant};
@@ -44,11 +45,11 @@ pub(super) fn run(args: &Args) -> ExitCode {
     if args.config {
         return output::print(CONFIG);
     }
-    run::log("info");
-    run::runtime().block_on(async {
+    log("info");
+    runtime().block_on(async {
         match start(args).await {
             Ok((gateway, plant, cloud)) => {
-                let stop = run::stop_signal();
+                let stop = stop_signal();
                 let code = output::print(&greeting(args, &gateway, cloud.address()));
                 let ended = gateway.run(stop).await;
                 plant.stop().await;
@@ -87,7 +88,7 @@ async fn start(args: &Args) -> Result<(Gateway, Plant, Cloud), ExitCode> {
         super::tell(&errors);
         ExitCode::from(exit::CONFIG)
     })?;
-    let gateway = Gateway::start(config).await.map_err(|error| run::refuse(&error))?;
+    let gateway = Gateway::start(config).await.map_err(|error| refuse(&error))?;
     Ok((gateway, plant, cloud))
 }
 

@@ -36,8 +36,13 @@ pub(super) fn run(command: &Command) -> ExitCode {
     match command {
         Command::Add { file, name } => add(file, name),
         Command::Remove { file, name } => match Users::load(file) {
-            Ok(mut users) if users.remove(name) => save(&users, file),
-            Ok(_) => fail(exit::DATA, &format!("{} has no user `{name}`", file.display())),
+            Ok(mut users) => {
+                if users.remove(name) {
+                    save(&users, file)
+                } else {
+                    fail(exit::DATA, &format!("{} has no user `{name}`", file.display()))
+                }
+            }
             Err(error) => refuse(&error),
         },
         Command::List { file } => match Users::load(file) {

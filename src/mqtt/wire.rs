@@ -5,6 +5,8 @@
 
 mod v3;
 mod v5;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fmt;

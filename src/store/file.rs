@@ -131,7 +131,8 @@ impl Owned {
             Connection::open_in_memory()?
         } else {
             // SQLite gives its -wal and -shm files the mode of the database.
-            drop(private().open(&self.path));
+            let made = private().open(&self.path);
+            drop(made.map_err(|e| OpenError::Io { path: self.path.clone(), what: e.to_string() })?);
             let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             Connection::open_with_flags(&self.path, flags)?
         };
@@ -194,6 +195,12 @@ impl Refused {
             Refused::Open(e) => e,
             Refused::Sqlite(e) => OpenError::Io { path: path.into(), what: explain(&e) },
         }
+    }
+}
+
+impl From<OpenError> for Refused {
+    fn from(e: OpenError) -> Self {
+        Refused::Open(e)
     }
 }
 

@@ -47,8 +47,8 @@ impl Uplink {
             Life::new(ack.server_keep_alive.map_or(self.config.keep_alive.0, |s| Duration::from_secs(s.into())));
         let mut out = Out::default();
         pipe.connected(&ack, &mut out);
-        early.into_iter().try_for_each(|packet| pipe.from_cloud(packet, &mut out))?;
-        waiting.into_iter().for_each(|packet| pipe.from_local(packet, &mut out));
+        early.into_iter().try_for_each(|packet| pipe.cloud_sent(packet, &mut out))?;
+        waiting.into_iter().for_each(|packet| pipe.local_sent(packet, &mut out));
 
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -81,7 +81,7 @@ impl Uplink {
                     Ok(packets) => {
                         life.received = Instant::now();
                         for packet in packets {
-                            if let Err(why) = pipe.from_cloud(packet, &mut out) {
+                            if let Err(why) = pipe.cloud_sent(packet, &mut out) {
                                 // What was acknowledged before the end counts.
                                 link.send(std::mem::take(&mut out.local)).await;
                                 return self.lost(pipe, &link, why).await;
@@ -92,7 +92,7 @@ impl Uplink {
                 },
                 // A cloud that does not keep up is not sent more.
                 packets = link.recv(), if !unsent => match packets {
-                    Some(packets) => packets.into_iter().for_each(|packet| pipe.from_local(packet, &mut out)),
+                    Some(packets) => packets.into_iter().for_each(|packet| pipe.local_sent(packet, &mut out)),
                     None => return Err(gone()),
                 },
                 flushed = writer.flush(), if unsent => match flushed {

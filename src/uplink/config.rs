@@ -14,7 +14,7 @@ use crate::units::Period;
 
 /// One cloud broker.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(remote = "Self", deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
     /// Where it listens: one URL, or a list that is tried in turn.
     pub url: Addresses,
@@ -66,12 +66,17 @@ impl From<Protocol> for Version {
     }
 }
 
+impl<'de> Deserialize<'de> for Config {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let config = Config::deserialize(deserializer)?;
+        config.check().map_err(D::Error::custom)?;
+        Ok(config)
+    }
+}
+
 impl Config {
-    /// Checks what one key alone does not show.
-    ///
-    /// # Errors
-    /// What is wrong, and with which keys.
-    pub fn check(&self) -> Result<(), String> {
+    /// What one key alone does not show.
+    fn check(&self) -> Result<(), String> {
         if self.certificate.is_some() != self.key.is_some() {
             return Err("`certificate` and `key` belong together: set both or neither".into());
         }
@@ -118,8 +123,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Config, String> {
-        let config: Config = toml::from_str(text).map_err(|e| e.message().to_owned())?;
-        config.check().map(|()| config)
+        toml::from_str(text).map_err(|e| e.message().to_owned())
     }
 
     #[test]

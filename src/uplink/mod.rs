@@ -39,7 +39,7 @@ const GOOD: Duration = Duration::from_secs(30);
 /// The carrier to one cloud broker.
 #[derive(Debug)]
 pub struct Uplink {
-    name: String,
+    name: Arc<str>,
     config: Config,
     identity: Identity,
     /// The local session's client id.
@@ -52,9 +52,9 @@ pub struct Uplink {
 impl Uplink {
     /// The uplink `name` of the gateway `gateway_id`. Nothing happens before [`Uplink::prepare`].
     pub fn new(
-        name: &str,
+        name: Arc<str>,
         config: Config,
-        gateway_id: &str,
+        gateway_id: Arc<str>,
         broker: Broker,
         status: watch::Sender<status::Uplink>,
         pulse: Pulse,
@@ -63,10 +63,10 @@ impl Uplink {
         let topic = config.status.clone().unwrap_or_else(|| format!("fieldpost/{gateway_id}/status"));
         let identity = Identity { client_id: client_id.into(), status: (!topic.is_empty()).then(|| topic.into()) };
         status.send_modify(|status| {
-            status.name = name.into();
+            status.name = name.clone();
             status.url = config.url.0.first().map(ToString::to_string).unwrap_or_default();
         });
-        Self { name: name.to_owned(), config, identity, session: uplink_session(name).into(), broker, status, pulse }
+        Self { session: uplink_session(&name).into(), name, config, identity, broker, status, pulse }
     }
 
     /// Makes the local session with the filters of the config, so that from now on nothing that is to go up is missed,
@@ -221,37 +221,5 @@ impl Uplink {
             status.state = state;
             true
         });
-    }
-}
-
-/// Ends the sessions of uplinks that the config no longer names, and what waits for them.
-/// `names` are those that it does.
-pub async fn forget_others(broker: &Broker, names: &[&str]) {
-    let kept: Vec<String> = names.iter().map(|name| uplink_session(name)).collect();
-    for client_id in broker.clients().await {
-        if !client_id.starts_with(&uplink_session("")) || kept.iter().any(|kept| **kept == *client_id) {
-            continue;
-        }
-        tracing::warn!("{client_id} is no uplink any more: what waited for it is dropped");
-        let link = broker.link().await;
-        let connect = Connect {
-            version: Version::V5,
-            client_id,
-            clean_start: true,
-            expiry: 0,
-            keep_alive: Duration::ZERO,
-            user: None,
-            password: None,
-            will: None,
-            receive_maximum: NonZeroU16::MAX,
-            maximum_packet_size: None,
-            topic_alias_maximum: 0,
-            authentication_method: None,
-        };
-        link.send(vec![
-            Packet::Connect(Box::new(connect)),
-            Packet::Disconnect { reason: Reason::SUCCESS, expiry: None },
-        ])
-        .await;
     }
 }

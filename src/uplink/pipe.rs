@@ -107,7 +107,7 @@ impl Pipe {
     }
 
     /// A packet from the local session.
-    pub(super) fn from_local(&mut self, packet: Packet, out: &mut Out) {
+    pub(super) fn local_sent(&mut self, packet: Packet, out: &mut Out) {
         match packet {
             Packet::Publish(publish) => self.go_up(publish, out),
             // The session has handed the message over; the cloud's part of it is done.
@@ -123,11 +123,10 @@ impl Pipe {
                 }
                 out.cloud.push(Packet::PubRec(ack));
             }
+            Packet::PubComp(ack) if self.closing.remove(&ack.id) => {}
             Packet::PubComp(ack) => {
-                if !self.closing.remove(&ack.id) {
-                    self.open.remove(&ack.id);
-                    out.cloud.push(Packet::PubComp(ack));
-                }
+                self.open.remove(&ack.id);
+                out.cloud.push(Packet::PubComp(ack));
             }
             _ => {}
         }
@@ -137,7 +136,7 @@ impl Pipe {
     ///
     /// # Errors
     /// When the connection cannot go on; the text says why.
-    pub(super) fn from_cloud(&mut self, packet: Packet, out: &mut Out) -> Result<(), String> {
+    pub(super) fn cloud_sent(&mut self, packet: Packet, out: &mut Out) -> Result<(), String> {
         match packet {
             Packet::Publish(publish) => self.come_down(publish, out),
             Packet::PubAck(ack) => return self.done(ack, out),
@@ -305,13 +304,13 @@ mod tests {
 
     fn local(pipe: &mut Pipe, packet: Packet) -> Out {
         let mut out = Out::default();
-        pipe.from_local(packet, &mut out);
+        pipe.local_sent(packet, &mut out);
         out
     }
 
     fn cloud(pipe: &mut Pipe, packet: Packet) -> Out {
         let mut out = Out::default();
-        pipe.from_cloud(packet, &mut out).expect("the connection goes on");
+        pipe.cloud_sent(packet, &mut out).expect("the connection goes on");
         out
     }
 
@@ -395,7 +394,7 @@ mod tests {
         let mut pipe = pipe();
         local(&mut pipe, Packet::Publish(publish(1, QoS::AtLeastOnce, "plant/a")));
         let mut out = nothing();
-        let error = pipe.from_cloud(Packet::PubAck(ack(1, Reason::QUOTA_EXCEEDED)), &mut out).expect_err("it ends");
+        let error = pipe.cloud_sent(Packet::PubAck(ack(1, Reason::QUOTA_EXCEEDED)), &mut out).expect_err("it ends");
         assert!(error.contains("quota exceeded"), "{error}");
         assert_eq!((out, pipe.tally.refused), (nothing(), 0));
     }
@@ -414,12 +413,12 @@ mod tests {
         let out = cloud(&mut pipe, Packet::Publish(publish(5, QoS::ExactlyOnce, "cmd/pump")));
         let [Packet::Publish(command)] = &out.local[..] else { panic!("{out:?}") };
         assert_eq!((command.id, command.retain, out.cloud.len()), (Some(id(5)), true, 0));
-        for (from_local, packet) in [
+        for (from_router, packet) in [
             (true, Packet::PubRec(Ack::ok(id(5)))),
             (false, Packet::PubRel(Ack::ok(id(5)))),
             (true, Packet::PubComp(Ack::ok(id(5)))),
         ] {
-            if from_local {
+            if from_router {
                 assert_eq!(local(&mut pipe, packet.clone()), to_cloud(packet));
             } else {
                 assert_eq!(cloud(&mut pipe, packet.clone()), to_local(packet));

@@ -4,6 +4,8 @@ mod cli;
 mod config;
 mod support;
 
+mod bus;
 mod peers;
 mod simulator;
 mod install;
+mod uplink;

@@ -49,7 +49,9 @@ impl Make {
 #[derive(Debug)]
 pub struct ModbusServer {
     process: Process,
+    make: Make,
     at: At,
+    registers: Vec<String>,
 }
 
 impl ModbusServer {
@@ -64,11 +66,16 @@ impl ModbusServer {
     }
 
     async fn start(make: Make, at: At, registers: &[String]) -> Self {
-        let mut command = make.command("modbus_server");
-        command.args(at.args()).args(registers);
-        let mut process = Process::start(&format!("{make:?} server"), &mut command);
-        assert_eq!(process.line().await, "ready");
-        Self { process, at }
+        let process = Process::start(&format!("{make:?} server"), &mut command(make, &at, registers));
+        let mut server = Self { process, make, at, registers: registers.to_vec() };
+        assert_eq!(server.process.line().await, "ready");
+        server
+    }
+
+    /// Starts it again at the same place, with the registers that it had at first.
+    pub async fn start_again(&mut self) {
+        self.process.start_again(&mut command(self.make, &self.at, &self.registers));
+        assert_eq!(self.process.line().await, "ready");
     }
 
     /// Its TCP port.
@@ -88,6 +95,12 @@ impl ModbusServer {
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
+}
+
+fn command(make: Make, at: &At, registers: &[String]) -> Command {
+    let mut command = make.command("modbus_server");
+    command.args(at.args()).args(registers);
+    command
 }
 
 /// A client that asks and tells.

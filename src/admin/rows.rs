@@ -1,0 +1,241 @@
+//! What the page says of each thing: a bus, a device, a point, the broker. Pure.
+
+use super::page::{Cell, Column, Row, Table};
+use super::snapshot::{Snapshot, UplinkQueue};
+use super::verdict::Tone;
+use super::words;
+use crate::reading::Quality;
+use crate::status::{Broker, Bus, Device, Point, Queue, Store};
+
+/// All tables, in the page's order.
+pub(super) fn tables(snapshot: &Snapshot) -> Vec<Table> {
+    vec![
+        Table::new("points", "Points", POINTS, "No point is configured.", snapshot.points.iter().map(point)),
+        Table::new(
+            "devices",
+            "Devices",
+            DEVICES,
+            "No device is configured.",
+            snapshot.buses.iter().flat_map(|bus| bus.devices.iter().map(move |d| device(bus, d))),
+        ),
+        Table::new("buses", "Buses", BUSES, "No bus is configured.", snapshot.buses.iter().map(bus)),
+        Table::new(
+            "uplinks",
+            "Uplinks",
+            UPLINKS,
+            "No uplink is configured: messages stay with the clients nearby.",
+            snapshot.uplinks.iter().map(uplink),
+        ),
+        Table::new("broker", "Broker", BROKER, "", [broker(&snapshot.broker)]),
+        Table::new(
+            "queues",
+            "Queues of clients",
+            QUEUES,
+            "No client nearby has a queue that outlives its connection.",
+            snapshot.client_queues().map(queue),
+        ),
+        Table::new("store", "Store", STORE, "", [store(&snapshot.store)]),
+    ]
+}
+
+const POINTS: &[Column] = &[
+    Column::text("Point"),
+    Column::figure("Value").class("figure value"),
+    Column::figure("Age"),
+    Column::text("Quality"),
+    Column::text("Topic").class("text topic"),
+];
+
+fn point(point: &Point) -> Row {
+    let (tone, quality) = match point.quality {
+        Quality::Good => (Tone::Good, "good"),
+        Quality::Stale => (Tone::Warn, "stale"),
+        Quality::Bad if point.fault.is_none() && point.at.is_none() => (Tone::Wait, "not read yet"),
+        Quality::Bad => (Tone::Bad, "bad"),
+    };
+    let value = Cell::plain(words::value(&point.value)).note(point.unit.as_deref().unwrap_or_default());
+    Row {
+        id: format!("point/{}/{}", point.device, point.point),
+        tone,
+        cells: vec![
+            Cell::plain(&*point.point).note(&*point.device),
+            value,
+            Cell::age(point.at, "never"),
+            Cell::plain(quality).tone(tone).note(point.fault.as_deref().unwrap_or_default()),
+            Cell::plain(&*point.topic),
+        ],
+    }
+}
+
+const DEVICES: &[Column] = &[
+    Column::text("Device"),
+    Column::text("State"),
+    Column::figure("Last answer"),
+    Column::figure("Round trip"),
+    Column::figure("Requests"),
+    Column::figure("Answers"),
+    Column::figure("Timeouts"),
+    Column::figure("Bad frames"),
+    Column::figure("Exceptions"),
+];
+
+fn device(bus: &Bus, device: &Device) -> Row {
+    let counters = &device.counters;
+    Row {
+        id: format!("device/{}", device.name),
+        tone: Tone::of(&device.state),
+        cells: vec![
+            Cell::plain(&*device.name).note(format!("{}, unit {}", bus.name, device.unit)),
+            Cell::state(&device.state, "answers", "silent"),
+            Cell::age(device.answered, "never"),
+            Cell::plain(device.round_trip_us.map_or(words::NONE.into(), words::micros)),
+            Cell::number(counters.requests),
+            Cell::number(counters.answers),
+            Cell::number(counters.timeouts),
+            Cell::number(counters.bad_frames),
+            Cell::number(counters.exceptions),
+        ],
+    }
+}
+
+const BUSES: &[Column] =
+    &[Column::text("Bus"), Column::text("State"), Column::figure("In use"), Column::figure("Devices")];
+
+fn bus(bus: &Bus) -> Row {
+    Row {
+        id: format!("bus/{}", bus.name),
+        tone: Tone::of(&bus.state),
+        cells: vec![
+            Cell::plain(&*bus.name).note(&*bus.link),
+            Cell::state(&bus.state, "up", "down"),
+            Cell::plain(words::percent(bus.utilisation)),
+            Cell::number(bus.devices.len() as u64),
+        ],
+    }
+}
+
+const UPLINKS: &[Column] = &[
+    Column::text("Uplink"),
+    Column::text("State"),
+    Column::figure("For"),
+    Column::figure("Waiting"),
+    Column::figure("Oldest waiting"),
+    Column::figure("Sent"),
+    Column::figure("Received"),
+    Column::figure("Refused"),
+    Column::figure("Dropped"),
+];
+
+fn uplink(joined: &UplinkQueue) -> Row {
+    let UplinkQueue { uplink, queue } = joined;
+    let none = || Cell::plain(words::NONE);
+    Row {
+        id: format!("uplink/{}", uplink.name),
+        tone: Tone::of(&uplink.state),
+        cells: vec![
+            Cell::plain(&*uplink.name).note(&*uplink.url),
+            Cell::state(&uplink.state, "connected", "not connected"),
+            Cell::age(uplink.since, words::NONE),
+            queue.as_ref().map_or_else(none, waiting),
+            queue.as_ref().map_or_else(none, |queue| Cell::age(queue.oldest, words::NONE)),
+            Cell::number(uplink.sent),
+            Cell::number(uplink.received),
+            Cell::loss(uplink.refused),
+            queue.as_ref().map_or_else(none, |queue| Cell::loss(queue.dropped)),
+        ],
+    }
+}
+
+const BROKER: &[Column] = &[
+    Column::text("Listens on"),
+    Column::figure("Clients"),
+    Column::figure("Sessions"),
+    Column::figure("Subscriptions"),
+    Column::figure("Retained"),
+    Column::figure("Messages in"),
+    Column::figure("Messages out"),
+    Column::figure("Dropped"),
+];
+
+fn broker(broker: &Broker) -> Row {
+    let listeners = match broker.listeners.as_slice() {
+        [] => "nothing yet".into(),
+        listeners => listeners.join(", "),
+    };
+    Row {
+        id: "broker/all".into(),
+        tone: Tone::Good,
+        cells: vec![
+            Cell::plain(listeners),
+            Cell::number(broker.clients as u64),
+            Cell::number(broker.sessions as u64),
+            Cell::number(broker.subscriptions as u64),
+            Cell::number(broker.retained as u64),
+            Cell::number(broker.received),
+            Cell::number(broker.sent),
+            Cell::loss(broker.dropped),
+        ],
+    }
+}
+
+const QUEUES: &[Column] = &[
+    Column::text("Client"),
+    Column::text("State"),
+    Column::figure("Waiting"),
+    Column::figure("Oldest waiting"),
+    Column::figure("Dropped"),
+];
+
+fn queue(queue: &Queue) -> Row {
+    let (tone, state) = if queue.connected { (Tone::Good, "connected") } else { (Tone::Wait, "away") };
+    Row {
+        id: format!("queue/{}", queue.session),
+        tone,
+        cells: vec![
+            Cell::plain(&*queue.session),
+            Cell::plain(state).tone(tone),
+            waiting(queue),
+            Cell::age(queue.oldest, words::NONE),
+            Cell::loss(queue.dropped),
+        ],
+    }
+}
+
+fn waiting(queue: &Queue) -> Cell {
+    let on_the_way = match queue.inflight as u64 {
+        0 => String::new(),
+        n => format!("{} on the way", words::number(n)),
+    };
+    Cell::number(queue.entries).note(on_the_way)
+}
+
+const STORE: &[Column] = &[
+    Column::text("File"),
+    Column::text("State"),
+    Column::figure("Entries"),
+    Column::figure("Size"),
+    Column::figure("Oldest"),
+    Column::figure("Writes"),
+    Column::figure("Dropped"),
+];
+
+fn store(store: &Store) -> Row {
+    let full = if store.max_bytes == 0 { 0.0 } else { store.bytes as f64 / store.max_bytes as f64 };
+    Row {
+        id: "store/all".into(),
+        tone: Tone::of(&store.state),
+        cells: vec![
+            Cell::plain(&*store.path),
+            Cell::state(&store.state, "in order", "cannot write"),
+            Cell::number(store.entries),
+            Cell::plain(words::bytes(store.bytes)).note(format!(
+                "{} of {}",
+                words::percent(full),
+                words::bytes(store.max_bytes)
+            )),
+            Cell::age(store.oldest, words::NONE),
+            Cell::number(store.commits),
+            Cell::loss(store.dropped),
+        ],
+    }
+}
