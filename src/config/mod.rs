@@ -193,12 +193,8 @@ fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Con
         for key in ["ca", "certificate", "key"] {
             check::files(section.texts(key), &folder, out);
         }
-        let span = section.span();
         let config = section.try_take::<uplink::Config>(out);
         section.finish(out);
-        if let Some(Err(why)) = config.as_ref().map(uplink::Config::check) {
-            out.push(Diagnostic::error(why).at(span));
-        }
         uplinks.extend(config.map(|config| (Arc::from(name.get_ref().as_str()), config)));
     }
     let store = whole::<store::Config>(&mut root, "store", out, |_, _| {});
