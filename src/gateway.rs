@@ -161,7 +161,7 @@ impl Gateway {
             let (sender, status) = watch::channel(status::Uplink { name: name.clone(), ..Default::default() });
             let label = format!("uplink {name}");
             let beat = pulse(label.clone());
-            let uplink = Uplink::new(&name, uplink, config.gateway.id.clone(), broker.clone(), sender, beat);
+            let uplink = Uplink::new(name, uplink, config.gateway.id.clone(), broker.clone(), sender, beat);
             uplink.prepare().await;
             uplinks.push(status);
             uplink_stage.spawn(label, uplink.run(uplink_stage.stop.clone()));
@@ -262,7 +262,7 @@ impl Gateway {
 
 fn access(config: &Config) -> Result<Arc<Access>, StartError> {
     let users = match &config.broker.users {
-        Some(path) => Some(Users::load(&config.folder.join(path)).map_err(StartError::Users)?),
+        Some(path) => Some(Users::load(path).map_err(StartError::Users)?),
         None => None,
     };
     Ok(Arc::new(Access::new(users, config.broker.acl.clone())))

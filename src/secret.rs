@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -21,6 +21,15 @@ pub enum Secret {
 }
 
 impl Secret {
+    /// The same, with a relative file path taken from `folder`.
+    #[must_use]
+    pub fn relative_to(self, folder: &Path) -> Self {
+        match self {
+            Secret::File(path) => Secret::File(folder.join(path)),
+            other => other,
+        }
+    }
+
     /// Reads the secret as it is now.
     ///
     /// # Errors

@@ -178,6 +178,13 @@ pub struct Depth {
     pub oldest: Option<Timestamp>,
 }
 
+impl Config {
+    /// Whether it keeps nothing: see [`Config::path`].
+    pub fn in_memory(&self) -> bool {
+        self.path.as_os_str() == ":memory:"
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
