@@ -181,7 +181,7 @@ fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Con
     for (name, raw) in root.take_named("device", out) {
         devices.extend(device::read(&name, raw, &context, &mut profiles, out));
     }
-    let broker = whole::<broker::Config>(&mut root, "broker", out, |section, out| {
+    let mut broker = whole::<broker::Config>(&mut root, "broker", out, |section, out| {
         let help = "set `users` to a file made with `fieldpost user add`, or listen on 127.0.0.1 only";
         check::listen(section, "users", help, out);
         check::files(section.texts("users"), &folder, out);
@@ -195,12 +195,23 @@ fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Con
         }
         let config = section.try_take::<uplink::Config>(out);
         section.finish(out);
-        uplinks.extend(config.map(|config| (Arc::from(name.get_ref().as_str()), config)));
+        uplinks.extend(config.map(|mut config| {
+            for path in [&mut config.ca, &mut config.certificate, &mut config.key].into_iter().flatten() {
+                *path = folder.join(&*path);
+            }
+            config.password = config.password.map(|secret| secret.relative_to(&folder));
+            (Arc::from(name.get_ref().as_str()), config)
+        }));
     }
-    let store = whole::<store::Config>(&mut root, "store", out, |_, _| {});
-    let admin = whole::<admin::Config>(&mut root, "admin", out, |section, out| {
+    let mut store = whole::<store::Config>(&mut root, "store", out, |_, _| {});
+    if !store.in_memory() {
+        store.path = folder.join(&store.path);
+    }
+    let mut admin = whole::<admin::Config>(&mut root, "admin", out, |section, out| {
         check::listen(section, "password", "set `password`, or listen on 127.0.0.1 only", out);
     });
+    admin.password = admin.password.map(|secret| secret.relative_to(&folder));
+    broker.users = broker.users.map(|path| folder.join(path));
     root.finish(out);
 
     check::units(&devices, out);
