@@ -12,6 +12,7 @@ use super::output::{self, columns};
 use crate::bus::{self, Source, link, plan};
 use crate::config::{Config, check};
 use crate::mapping::Route;
+use crate::uplink::rules::Rule;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -72,6 +73,8 @@ struct Device {
 #[derive(Debug, Serialize)]
 struct Request {
     table: &'static str,
+    #[serde(skip)]
+    bits: bool,
     first: u16,
     last: u16,
     count: u16,
@@ -103,6 +106,8 @@ struct Point {
 struct Uplink {
     name: Arc<str>,
     url: String,
+    publish: Vec<Arc<str>>,
+    subscribe: Vec<Arc<str>>,
 }
 
 impl Report {
@@ -111,15 +116,8 @@ impl Report {
             gateway: Arc::clone(&config.gateway.id),
             buses: config.buses.iter().map(Bus::new).collect(),
             points: points(config),
-            broker: config.broker.listen.clone(),
-            uplinks: config
-                .uplinks
-                .iter()
-                .map(|(name, uplink)| {
-                    let urls: Vec<String> = uplink.url.0.iter().map(ToString::to_string).collect();
-                    Uplink { name: Arc::clone(name), url: urls.join(", ") }
-                })
-                .collect(),
+            broker: broker(&config.broker),
+            uplinks: config.uplinks.iter().map(|(name, uplink)| Uplink::new(name, uplink)).collect(),
             store: format!(
                 "{}, at most {} and {}",
                 config.store.path.display(),
@@ -128,6 +126,30 @@ impl Report {
             ),
             admin: config.admin.listen.clone(),
             warnings: config.warnings.messages().map(str::to_owned).collect(),
+        }
+    }
+}
+
+fn broker(config: &crate::broker::Config) -> String {
+    let users = match &config.users {
+        Some(file) => format!("users from {}", file.display()),
+        None => "no password".to_owned(),
+    };
+    match config.acl.len() {
+        0 => format!("{}, {users}", config.listen),
+        rules => format!("{}, {users}, {rules} acl", config.listen),
+    }
+}
+
+impl Uplink {
+    fn new(name: &Arc<str>, uplink: &crate::uplink::Config) -> Self {
+        let urls: Vec<String> = uplink.url.0.iter().map(ToString::to_string).collect();
+        let filters = |rules: &[Rule]| rules.iter().map(|rule| Arc::clone(&rule.filter)).collect();
+        Self {
+            name: Arc::clone(name),
+            url: urls.join(", "),
+            publish: filters(&uplink.publish),
+            subscribe: filters(&uplink.subscribe),
         }
     }
 }
@@ -148,6 +170,7 @@ impl Device {
         let names = |points: &[usize]| points.iter().map(|n| Arc::clone(&device.points[*n].name)).collect();
         let requests = plan::plan(device).into_iter().map(|block| Request {
             table: block.table.key(),
+            bits: block.table.is_bits(),
             first: block.address,
             last: block.address + (block.count - 1),
             count: block.count,
@@ -215,7 +238,10 @@ impl fmt::Display for Report {
         }
         writeln!(f, "\nbroker: {}", self.broker)?;
         for uplink in &self.uplinks {
-            writeln!(f, "uplink {}: {}", uplink.name, uplink.url)?;
+            let list =
+                |filters: &[Arc<str>]| if filters.is_empty() { "nothing".to_owned() } else { filters.join(", ") };
+            let (up, down) = (list(&uplink.publish), list(&uplink.subscribe));
+            writeln!(f, "uplink {}: {}, up {up}, down {down}", uplink.name, uplink.url)?;
         }
         writeln!(f, "store: {}\nadmin: {}", self.store, self.admin)?;
         match self.warnings.len() {
@@ -230,7 +256,9 @@ impl Device {
     fn rows(&self) -> Vec<Vec<String>> {
         let requests = self.requests.iter().map(|r| {
             let range = if r.count == 1 { r.first.to_string() } else { format!("{}-{}", r.first, r.last) };
-            vec![r.table.into(), range, format!("{} in one", r.count), every(r.every), r.points.join(", ")]
+            let what = if r.bits { "bit" } else { "register" };
+            let count = format!("{} {what}{}", r.count, if r.count == 1 { "" } else { "s" });
+            vec![r.table.into(), range, count, every(r.every), r.points.join(", ")]
         });
         let sentences = self.sentences.iter().map(|s| vec!["nmea".into(), s.sentence.to_string(), s.points.join(", ")]);
         requests.chain(sentences).collect()

@@ -154,3 +154,54 @@ fn files_in_conf_d_add_up() {
     let config = load("good-folder");
     assert_eq!((&*config.gateway.id, &*config.routes[0].topic), ("g", "g/tank/level"));
 }
+
+#[test]
+fn no_text_makes_it_panic() {
+    let example = fs::read_to_string(cases().join("warning-full-example/fieldpost.toml")).expect("it is there");
+    let pieces = [
+        "[",
+        "]",
+        "{",
+        "}",
+        "=",
+        "\"",
+        "'",
+        ".",
+        ",",
+        "#",
+        "\n",
+        "\0",
+        "-1",
+        "1e999",
+        "99999999999999999999",
+        "ü",
+        "\u{feff}",
+        "0x",
+        "inf",
+        "nan",
+    ];
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut failed = 0;
+    for _ in 0..2000 {
+        let mut text = example.clone();
+        for _ in 0..random.usize(1..4) {
+            let chars: Vec<(usize, char)> = text.char_indices().collect();
+            let (at, c) = chars[random.usize(..chars.len())];
+            match random.u8(..4) {
+                0 => text.replace_range(at..at + c.len_utf8(), ""),
+                1 => text.insert_str(at, pieces[random.usize(..pieces.len())]),
+                2 => text.truncate(at.max(1)),
+                _ => {
+                    // A key or value goes, and another comes.
+                    let end = text[at..].find([' ', '\n']).map_or(text.len(), |n| at + n);
+                    text.replace_range(at..end, pieces[random.usize(..pieces.len())]);
+                }
+            }
+        }
+        if let Err(errors) = Config::parse(Path::new("fieldpost.toml"), text) {
+            failed += 1;
+            assert!(errors.render(true).contains("error"));
+        }
+    }
+    assert!(failed > 500, "only {failed} were wrong at all");
+}
