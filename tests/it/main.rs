@@ -9,3 +9,5 @@ mod peers;
 mod simulator;
 mod install;
 mod uplink;
+mod outage;
+mod end_to_end;

@@ -2,16 +2,21 @@
 #![allow(dead_code, reason = "the harness is whole; how much of it is in use changes with the tests")]
 
 pub mod broker;
+pub mod cable;
 pub mod gateway;
 pub mod line;
+pub mod mail;
 pub mod modbus;
 pub mod port;
 pub mod process;
 pub mod python;
+pub mod status;
 
 pub use broker::Mosquitto;
+pub use cable::Cable;
 #[allow(unused_imports, reason = "as above")]
 pub use gateway::Gateway;
 pub use line::Line;
+pub use mail::{Collector, Load};
 pub use modbus::{ModbusClient, ModbusServer};
 pub use process::Process;

@@ -1,0 +1,116 @@
+//! Numbered messages under way: who sends them, and who counts what arrives.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use tokio::process::Command;
+
+use super::{Process, python};
+
+/// How many topics a [`Load`] publishes on.
+pub const TOPICS: usize = 4;
+
+/// A paho client that publishes the numbers from 0 up on `PREFIX/0` to `PREFIX/3`, at QoS 1, and sends again what was not
+/// acknowledged when its broker comes back.
+#[derive(Debug)]
+pub struct Load {
+    process: Process,
+    acked: u64,
+    done: bool,
+}
+
+impl Load {
+    /// Publishes `count` messages on each topic, `rate` a second in all (0: as fast as it goes), to the broker at `port`.
+    pub fn start(port: u16, prefix: &str, count: u32, rate: u32, more: &[&str]) -> Self {
+        let (port, count, rate) = (port.to_string(), count.to_string(), rate.to_string());
+        let args = ["--port", &port, "--prefix", prefix, "--count", &count, "--rate", &rate, "--id", prefix];
+        let process = python::start("mqtt_load.py", &[&args[..], &["--persistent"], more].concat());
+        Self { process, acked: 0, done: false }
+    }
+
+    /// Waits until the broker has acknowledged so many messages.
+    pub async fn acked(&mut self, total: u64) {
+        while self.acked < total && !self.done {
+            self.step().await;
+        }
+        assert!(self.acked >= total, "all {} are done before {total}", self.acked);
+    }
+
+    /// Waits until the broker has acknowledged all.
+    pub async fn done(&mut self) {
+        while !self.done {
+            self.step().await;
+        }
+    }
+
+    async fn step(&mut self) {
+        let said = python::json(&mut self.process).await;
+        let (acked, done) = (said["acked"].as_u64(), said["done"].as_u64());
+        self.done = done.is_some();
+        self.acked = acked.or(done).unwrap_or(self.acked);
+    }
+}
+
+/// A client of the cloud with a session of QoS 1 that outlives its connection (mosquitto_sub), which loses nothing that the
+/// cloud does not lose itself.
+#[derive(Debug)]
+pub struct Collector {
+    process: Process,
+    /// By topic: the next number, and how many came again.
+    seen: BTreeMap<String, (u32, u32)>,
+}
+
+impl Collector {
+    /// Subscribes to `PREFIX/#` at the broker at `port`.
+    pub async fn start(port: u16, prefix: &str) -> Self {
+        Self::with(port, prefix, &[]).await
+    }
+
+    /// As [`Collector::start`], over TLS.
+    pub async fn tls(port: u16, prefix: &str, authority: &Path) -> Self {
+        Self::with(port, prefix, &["--cafile", authority.to_str().unwrap()]).await
+    }
+
+    /// As [`Collector::start`], with more arguments of mosquitto_sub's.
+    pub async fn with(port: u16, prefix: &str, more: &[&str]) -> Self {
+        // It writes to a pipe in blocks, unless told to write in lines.
+        let mut command = Command::new("stdbuf");
+        command.args(["-oL", "mosquitto_sub"]);
+        command.args(["-h", "localhost", "-p", &port.to_string(), "-i", "collector", "-c", "-q", "1", "-d"]);
+        command.args(["-t", &format!("{prefix}/#"), "-F", "%t %p"]).args(more);
+        let mut process = Process::start("mosquitto_sub", &mut command);
+        while !process.line().await.starts_with("Subscribed") {}
+        Self { process, seen: BTreeMap::new() }
+    }
+
+    /// Takes what comes until `count` messages came on each of `topics` topics. What comes for the first time must come in
+    /// order; what came before may come again. Returns how many came again.
+    pub async fn all(&mut self, topics: usize, count: u32) -> u32 {
+        while self.seen.len() < topics || self.seen.values().any(|(next, _)| *next < count) {
+            self.next().await;
+        }
+        self.seen.values().map(|(_, again)| again).sum()
+    }
+
+    /// Takes the next message, which must not be ahead of its turn: its topic and number.
+    pub async fn next(&mut self) -> (String, u32) {
+        let (topic, number) = self.any().await;
+        let (next, again) = self.seen.entry(topic.clone()).or_default();
+        assert!(number <= *next, "{topic}: {number} came when {next} was missing");
+        if number == *next { *next += 1 } else { *again += 1 }
+        (topic, number)
+    }
+
+    /// The next message, whatever its number.
+    pub async fn any(&mut self) -> (String, u32) {
+        loop {
+            let line = self.process.line().await;
+            // Between the messages it tells of the packets that it sends and receives.
+            if let Some((topic, number)) = line.split_once(' ')
+                && let Ok(number) = number.trim().parse()
+            {
+                return (topic.to_owned(), number);
+            }
+        }
+    }
+}
