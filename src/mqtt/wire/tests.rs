@@ -3,9 +3,9 @@
 use tokio::io::{AsyncWriteExt, duplex};
 
 use super::*;
+use crate::clock::Timestamp;
 use crate::message::{Properties, QoS};
 use crate::mqtt::{Ack, ConnAck, Connect, RetainHandling, Subscribe, SubscribeOptions, Will};
-use crate::clock::Timestamp;
 
 fn id(n: u16) -> NonZeroU16 {
     NonZeroU16::new(n).unwrap()
@@ -43,7 +43,15 @@ fn publish(version: Version, qos: QoS) -> Packet {
     let message = Message { qos, at: Timestamp(0), properties, ..Message::new("täst/1", vec![7; 300]) };
     let id = (qos > QoS::AtMostOnce).then(|| id(9));
     let message = Arc::new(message);
-    Packet::Publish(Publish { id, dup: false, qos, retain: false, message, topic_alias: None, subscription_ids: vec![] })
+    Packet::Publish(Publish {
+        id,
+        dup: false,
+        qos,
+        retain: false,
+        message,
+        topic_alias: None,
+        subscription_ids: vec![],
+    })
 }
 
 /// What a client may send, and what a server may.
