@@ -174,6 +174,22 @@ async fn a_flood_of_commands_does_not_stop_the_reading() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn commands_for_a_dead_device_are_refused_and_cost_the_others_nothing() {
+    let line = line(&[1, 2], &[0]);
+    let devices = vec![fixture::device("a", 1, &[0]), fixture::device("b", 2, &[0])];
+    let mut bench = bench(line, devices);
+    bench.hear(5 * SECOND).await;
+    bench.line.state().dead.insert(1);
+    let commands = (0..8).map(|n| bench.command("r0", n));
+    let mut results = Vec::new();
+    for command in commands {
+        results.push(command.await);
+    }
+    assert!(results.iter().all(|result| *result == Err(CommandError::Fault(Fault::Timeout))), "{results:?}");
+    assert!(bench.line.asked(1, 6).len() <= 3, "{}", bench.line.asked(1, 6).len());
+}
+
+#[tokio::test(start_paused = true)]
 async fn points_refused_together_are_read_one_by_one() {
     let mut bench = bench(line(&[1], &[0, 2]), vec![fixture::device("a", 1, &[0, 1, 2])]);
     let heard = bench.hear(5 * SECOND).await;
