@@ -6,6 +6,7 @@ mod support;
 
 mod bus;
 mod peers;
+mod readme;
 mod simulator;
 mod install;
 mod uplink;
