@@ -54,7 +54,7 @@ pub(super) fn refuse(error: &StartError) -> ExitCode {
     let denied = |e: &io::Error| e.kind() == io::ErrorKind::PermissionDenied;
     match error {
         StartError::Users(_) => exit::CONFIG.into(),
-        StartError::Store(OpenError::Newer { .. }) => exit::CONFIG.into(),
+        StartError::Store(OpenError::Newer { .. } | OpenError::Foreign { .. }) => exit::CONFIG.into(),
         StartError::Broker(e) if denied(e) => exit::PERMISSION.into(),
         _ => exit::UNAVAILABLE.into(),
     }
@@ -102,7 +102,9 @@ pub(super) fn log(filter: &str) {
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
-        .with_target(false);
+        .with_target(false)
+        // It would complain on stderr that stderr takes nothing (closed, or a file on a full disk), and panic.
+        .log_internal_errors(false);
     // The journal has its own time.
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let registry = tracing_subscriber::registry().with(targets);
