@@ -183,7 +183,12 @@ impl Gateway {
             buses.push(status);
             inward.spawn(label, poller.run(inward.stop.clone()));
         }
-        drop(reports);
+        // The way to the exchange stays open until the stop, also when there is no bus.
+        let stopped = inward.stop.clone().cancelled_owned();
+        inward.spawn("the way of the readings", async move {
+            stopped.await;
+            drop(reports);
+        });
         let mapping = Mapping::new(config.gateway.id.clone(), config.routes);
         let exchange = Exchange::new(mapping, broker.clone(), reported, commands, points);
         // It ends when the last poller has: what they have reported is still published.
