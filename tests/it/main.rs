@@ -10,3 +10,8 @@ mod readme;
 mod simulator;
 mod install;
 mod uplink;
+
+mod architecture;
+mod bad_input;
+mod demo;
+mod page;

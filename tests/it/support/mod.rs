@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "the harness is whole; how much of it is in use changes with the tests")]
 
 pub mod broker;
+pub mod browser;
 pub mod gateway;
 pub mod line;
 pub mod modbus;
@@ -10,6 +11,7 @@ pub mod process;
 pub mod python;
 
 pub use broker::Mosquitto;
+pub use browser::Browser;
 #[allow(unused_imports, reason = "as above")]
 pub use gateway::Gateway;
 pub use line::Line;
