@@ -112,7 +112,8 @@ async fn subscriptions(gateway: &Gateway) -> u64 {
 fn each_of_its_commands_is_run() {
     let text = readme();
     for line in blocks(&text, "sh").concat().lines().filter(|l| !l.trim().is_empty()) {
-        let here = ["fieldpost check ", "fieldpost user add ", "mosquitto_"].iter().any(|start| line.starts_with(start));
+        let here =
+            ["fieldpost check ", "fieldpost user add ", "mosquitto_"].iter().any(|start| line.starts_with(start));
         let elsewhere = RUN_ELSEWHERE.iter().any(|(command, _)| *command == line);
         assert!(here || elsewhere, "`{line}` is in the README and nothing runs it");
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Bus;
+use crate::bus::Bus;
 use crate::clock::Timestamp;
 use crate::reading::Fault;
 use crate::status::{self, State};
@@ -32,7 +32,8 @@ const TRIPS: usize = 15;
 impl Tally {
     /// Nothing has happened yet; says so.
     pub(crate) fn new(bus: &Bus, out: watch::Sender<status::Bus>, now: Instant) -> Self {
-        let device = |d: &super::Device| status::Device { name: d.name.clone(), unit: d.unit, ..Default::default() };
+        let device =
+            |d: &crate::bus::Device| status::Device { name: d.name.clone(), unit: d.unit, ..Default::default() };
         let status = status::Bus {
             name: bus.name.clone(),
             link: bus.link.to_string(),
