@@ -70,6 +70,7 @@ impl Port {
 }
 
 /// Puts a descriptor under the runtime's eyes. It must be non-blocking.
+#[expect(unsafe_code, reason = "tokio's safe constructor is deprecated; an owned descriptor keeps its contract")]
 pub(crate) fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is open for as long as it lives, always names the same file, and is lent out only shared.
     Ok(unsafe { AsyncFd::register(fd) }?)
