@@ -13,9 +13,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, sleep};
 
 use super::decode::{Decode, Kind, Order};
-use super::guard::crc16;
+use super::link::serial::Port;
 use super::link::{self, Wire};
-use super::serial::Port;
+use super::modbus::crc16;
 use super::{Bus, Device, Point, Source, Table, Write};
 
 /// A bus over TCP with these devices; tests lay their own wire.

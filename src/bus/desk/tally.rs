@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Bus, link};
+use crate::bus::{Bus, Device, link};
 use crate::clock::Timestamp;
 use crate::reading::Fault;
 use crate::status::{self, State};
@@ -33,7 +33,7 @@ impl Tally {
     /// Nothing has happened yet; says so.
     pub(crate) fn new(bus: &Bus, out: watch::Sender<status::Bus>, now: Instant) -> Self {
         let addressed = !matches!(bus.link, link::Config::Uart(_));
-        let device = |d: &super::Device| {
+        let device = |d: &Device| {
             let unit = addressed.then_some(d.unit);
             status::Device { name: d.name.clone(), unit, ..Default::default() }
         };

@@ -7,11 +7,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::desk::Desk;
-use super::link::{Serial, Wire};
-use super::poller::End;
-use super::silence::Pace;
-use super::{Bus, Device, Source, decode, uart};
+use crate::bus::desk::Desk;
+use crate::bus::link::silence::Pace;
+use crate::bus::link::{End, Serial, Wire};
+use crate::bus::{Bus, Device, Source, decode, uart};
 use crate::clock::Timestamp;
 use crate::reading::{Command, CommandError, Fault, Reading};
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::plan::{Block, plan};
-use super::{Bus, Device, Source};
 use crate::backoff::Backoff;
+use crate::bus::{Bus, Device, Source};
 
 /// The blocks of all devices of a bus, and when each is due. Devices go by their index in [`Bus`].
 #[derive(Debug)]

@@ -6,15 +6,15 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::desk::Desk;
+use super::command;
 use super::guard::{Framing, Guard};
-use super::link::{Serial, Wire};
-use super::modbus::{Answer, Request};
+use super::pdu::{Answer, Request};
 use super::plan::Block;
-use super::poller::End;
 use super::schedule::{Schedule, Turn};
-use super::silence::{Pace, Stillness};
-use super::{Bus, Device, Source, decode, order};
+use crate::bus::desk::Desk;
+use crate::bus::link::silence::{Pace, Stillness};
+use crate::bus::link::{End, Serial, Wire};
+use crate::bus::{Bus, Device, Source, decode};
 use crate::clock::Timestamp;
 use crate::reading::{Command, CommandError, Fault, Reading, Value};
 
@@ -220,7 +220,7 @@ impl Conversation {
     fn accept(&mut self, command: Command) {
         let checked = match self.devices.iter().position(|device| device.name == command.device) {
             Some(device) if self.schedule.is_dead(device) => Err(CommandError::Fault(Fault::Timeout)),
-            Some(device) => order::request(&self.devices[device], &command.point, &command.value)
+            Some(device) => command::request(&self.devices[device], &command.point, &command.value)
                 .map(|(point, request)| (device, point, request)),
             None => Err(CommandError::NotWritable),
         };

@@ -1,7 +1,7 @@
 //! From a command to the request that carries it out. Pure.
 
-use super::modbus::Request;
-use super::{Device, Source, Table, decode};
+use super::pdu::Request;
+use crate::bus::{Device, Source, Table, decode};
 use crate::reading::{CommandError, Value};
 
 /// The request that writes `value` to the point of that name: function 5 for a bit, 6 for one register, 16 for more.
