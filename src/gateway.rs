@@ -183,7 +183,12 @@ impl Gateway {
             buses.push(status);
             inward.spawn(label, poller.run(inward.stop.clone()));
         }
-        drop(reports);
+        // The way to the exchange stays open until the stop, also when there is no bus.
+        let stopped = inward.stop.clone().cancelled_owned();
+        inward.spawn("the way of the readings", async move {
+            stopped.await;
+            drop(reports);
+        });
         let mapping = Mapping::new(config.gateway.id.clone(), config.routes);
         let exchange = Exchange::new(mapping, broker.clone(), reported, commands, points);
         // It ends when the last poller has: what they have reported is still published.
@@ -191,29 +196,13 @@ impl Gateway {
 
         let started = Timestamp::now();
         let gateway = status::Gateway { id: config.gateway.id.clone(), version: env!("CARGO_PKG_VERSION"), started };
-        let board = Board {
-            gateway,
-            buses,
-            points: points_status,
-            broker: broker_status,
-            uplinks,
-            store: store_status,
-        };
+        let board =
+            Board { gateway, buses, points: points_status, broker: broker_status, uplinks, store: store_status };
         rest.spawn("the page", admin.run(board.clone(), rest.stop.clone()));
         rest.spawn("the listener", listener.run(broker.clone(), rest.stop.clone()));
         let id = config.gateway.id;
         broker.publish(vec![Message::retained(mapping::status_topic(&id), "online")]).await;
-        Ok(Self {
-            id,
-            broker,
-            broker_address,
-            page_address,
-            board,
-            inward,
-            uplinks: uplink_stage,
-            rest,
-            pulses,
-        })
+        Ok(Self { id, broker, broker_address, page_address, board, inward, uplinks: uplink_stage, rest, pulses })
     }
 
     /// Where MQTT clients connect.

@@ -18,6 +18,8 @@
 //! - The broker's router is one owner of all sessions and has no `async`: events in, effects out.
 //! - SQL stands in [`store`] only, the MQTT codec in [`mqtt`] only.
 
+#![deny(unsafe_code)]
+
 // The nouns that cross every border. Pure.
 pub mod backoff;
 pub mod clock;

@@ -64,8 +64,8 @@ pub struct Bus {
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Device {
     pub name: Arc<str>,
-    /// Its Modbus address.
-    pub unit: u8,
+    /// Its Modbus address; none on a bus that has no such thing.
+    pub unit: Option<u8>,
     pub state: State,
     /// When it last gave a good answer.
     pub answered: Option<Timestamp>,

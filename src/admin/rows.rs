@@ -81,11 +81,15 @@ const DEVICES: &[Column] = &[
 
 fn device(bus: &Bus, device: &Device) -> Row {
     let counters = &device.counters;
+    let place = match device.unit {
+        Some(unit) => format!("{}, unit {unit}", bus.name),
+        None => bus.name.to_string(),
+    };
     Row {
         id: format!("device/{}", device.name),
         tone: Tone::of(&device.state),
         cells: vec![
-            Cell::plain(&*device.name).note(format!("{}, unit {}", bus.name, device.unit)),
+            Cell::plain(&*device.name).note(place),
             Cell::state(&device.state, "answers", "silent"),
             Cell::age(device.answered, "never"),
             Cell::plain(device.round_trip_us.map_or(words::NONE.into(), words::micros)),

@@ -30,7 +30,7 @@ pub(super) fn board() -> (Board, Parts) {
     let at = Some(Timestamp::now());
     let device = Device {
         name: "meter".into(),
-        unit: 1,
+        unit: Some(1),
         state: State::Up,
         answered: at,
         counters: Counters { requests: 10, answers: 9, timeouts: 1, ..Counters::default() },

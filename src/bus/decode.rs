@@ -105,12 +105,19 @@ pub fn text(decode: &Decode, field: &str, next: Option<&str>) -> Result<Value, S
     match decode.kind {
         _ if trimmed.is_empty() => Ok(Value::Null),
         Kind::Text => Ok(Value::Text(Arc::from(field))),
-        Kind::Number => match trimmed.parse() {
-            Ok(x) => Ok(float(decode, x)),
-            Err(_) => Err(format!("`{}` is not a number", trimmed.escape_debug())),
-        },
+        Kind::Number => field_number(decode, trimmed),
         Kind::Ddmm => Ok(float(decode, degrees(trimmed, next.unwrap_or("").trim())?)),
         kind => Err(format!("`{kind}` is a type of registers; a field is a number, text or ddmm")),
+    }
+}
+
+/// A whole number where the field has neither fraction nor exponent: 9 satellites are 9, not 9.0.
+fn field_number(decode: &Decode, field: &str) -> Result<Value, String> {
+    match (field.parse::<i64>(), field.parse()) {
+        (Ok(raw), _) if decode.null.contains(&raw) => Ok(Value::Null),
+        (Ok(raw), _) => Ok(whole(decode, raw.into())),
+        (Err(_), Ok(x)) => Ok(float(decode, x)),
+        (Err(_), Err(_)) => Err(format!("`{}` is not a number", field.escape_debug())),
     }
 }
 

@@ -1,5 +1,8 @@
 //! Where a bus's news goes out: readings, devices that come and go, status and the sign of life.
 
+mod freshness;
+mod tally;
+
 use std::future::Future;
 use std::time::Duration;
 
@@ -7,11 +10,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::Bus;
-use super::freshness::Freshness;
-use super::tally::Tally;
 use crate::clock::Timestamp;
 use crate::reading::{Fault, Reading, Report};
 use crate::status::{self, Pulse, State};
+use freshness::Freshness;
+use tally::Tally;
 
 /// All that a poller tells others. It must be tended, at the latest at [`Desk::next`].
 #[derive(Debug)]

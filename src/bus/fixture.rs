@@ -13,9 +13,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, sleep};
 
 use super::decode::{Decode, Kind, Order};
-use super::guard::crc16;
+use super::link::serial::Port;
 use super::link::{self, Wire};
-use super::serial::Port;
+use super::modbus::crc16;
 use super::{Bus, Device, Point, Source, Table, Write};
 
 /// A bus over TCP with these devices; tests lay their own wire.
@@ -46,7 +46,7 @@ pub(crate) fn device(name: &str, unit: u8, registers: &[u16]) -> Device {
     }
 }
 
-/// The devices at the other end of an RTU line: registers that a test sets and that answer, or do not.
+/// The devices at the other end of a line: registers that a test sets and that answer, or do not.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Line(Arc<Mutex<State>>);
 
@@ -60,6 +60,10 @@ pub(crate) struct State {
     pub(crate) missing: bool,
     /// Set to cut the open line off.
     pub(crate) cut: bool,
+    /// Whether each line is cut at the first request.
+    pub(crate) rude: bool,
+    /// Whether Modbus TCP is spoken instead of RTU.
+    pub(crate) mbap: bool,
     /// How often it was opened.
     pub(crate) opened: usize,
     /// What was asked: when, and unit, function, address, count or value.
@@ -82,7 +86,8 @@ impl Line {
             return Err("/dev/test is not there (unplugged?)".into());
         }
         self.state().opened += 1;
-        self.state().cut = false;
+        let rude = self.state().rude;
+        self.state().cut = rude;
         let (ours, theirs) = duplex(4096);
         tokio::spawn(self.clone().answer(theirs));
         Ok(Box::new(ours))
@@ -90,16 +95,23 @@ impl Line {
 
     /// Answers on `wire` until it is cut or the other end goes.
     pub(crate) async fn answer(self, mut wire: impl Wire) {
-        let mut request = [0; 8];
-        while wire.read_exact(&mut request).await.is_ok() && !self.state().cut {
+        // An MBAP frame is an RTU frame with a head before it and no CRC behind it.
+        let head_len = if self.state().mbap { 6 } else { 0 };
+        let mut bytes = vec![0; if head_len > 0 { 12 } else { 8 }];
+        while wire.read_exact(&mut bytes).await.is_ok() && !self.state().cut {
+            let (head, request) = bytes.split_at(head_len);
             let [address, count] = [2, 4].map(|at| u16::from_be_bytes([request[at], request[at + 1]]));
             let (unit, function) = (request[0], request[1]);
             sleep(Duration::from_millis(5)).await;
-            let answer = self.state().answer(unit, function, address, count);
-            if let Some(mut frame) = answer {
-                frame.extend(crc16(&frame).to_le_bytes());
-                wire.write_all(&frame).await.unwrap();
-            }
+            let Some(mut body) = self.state().answer(unit, function, address, count) else { continue };
+            let frame = if let [a, b, ..] = *head {
+                [&[a, b, 0, 0, 0, body.len() as u8][..], &body].concat()
+            } else {
+                body.extend(crc16(&body).to_le_bytes());
+                body
+            };
+            // The other end may have closed in the meantime.
+            let _ = wire.write_all(&frame).await;
         }
     }
 }

@@ -1,13 +1,17 @@
 //! How a bus is reached: a TCP connection or a serial port.
 
+pub mod serial;
+pub(super) mod silence;
+
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::serial::Port;
+pub use serial::{Parity, Serial};
+
+use serial::Port;
 
 /// The way to a bus, resolved from `[bus.x]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,35 +31,6 @@ pub enum Config {
 pub struct Tcp {
     pub host: String,
     pub port: u16,
-}
-
-/// A serial port and its line settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Serial {
-    /// Preferably a stable path such as `/dev/serial/by-id/…`.
-    pub port: PathBuf,
-    pub baud: u32,
-    pub parity: Parity,
-    /// 5 to 8.
-    pub data_bits: u8,
-    /// 1 or 2.
-    pub stop_bits: u8,
-}
-
-/// The parity bit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Parity {
-    #[default]
-    None,
-    Even,
-    Odd,
-}
-
-impl Serial {
-    /// How many bits a character takes on the line, start, parity and stop bits among them.
-    pub fn bits(&self) -> u8 {
-        1 + self.data_bits + u8::from(self.parity != Parity::None) + self.stop_bits
-    }
 }
 
 /// `/dev/ttyUSB0 9600 8N1`
@@ -127,6 +102,17 @@ pub async fn open(config: &Config) -> Result<Box<dyn Wire>, String> {
         }
         Config::ModbusRtu(serial) | Config::Uart(serial) => Ok(Box::new(Port::open(serial).await?)),
     }
+}
+
+/// Why a wire is no longer used.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The gateway stops.
+    Stopped,
+    /// An answer may still be on its way on it; another wire is opened at once.
+    Spent,
+    /// It broke. `useful` when something was heard on it before.
+    Broken { why: String, useful: bool },
 }
 
 #[cfg(test)]

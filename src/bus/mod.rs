@@ -1,29 +1,17 @@
 //! The wires: who is polled when, over which link, and what the answer means.
 //!
-//! In reading order: a [`Poller`] owns one bus and keeps its [`link`] open. On it either a `conversation` asks Modbus
-//! devices in the order of its `schedule`, in the fewest requests by [`plan`], and carries out commands as `order`
-//! says; [`modbus`] builds requests and reads answers behind the [`guard`], which lets no stale or damaged answer
-//! through. Or a `listener` hears what devices say unasked, framed by [`uart`]. [`decode`] turns words and fields into
-//! values, `freshness` knows when they are too old, and the `desk` tells it all. [`point`] is a point as it is written,
-//! and [`profile`] a device type as data.
+//! In reading order: a [`Poller`] owns one bus and keeps its [`link`] open. On it either a Modbus conversation asks the
+//! devices ([`modbus`]), or a listener hears what they say unasked ([`uart`]). [`decode`] turns words and fields into
+//! values, and the `desk` tells them, and when they have grown stale. [`point`] is a point as it is written, and
+//! [`profile`] a device type as data.
 
 pub mod poller;
-mod conversation;
-mod schedule;
-pub mod plan;
-mod order;
 pub mod link;
-pub mod serial;
-pub mod silence;
-pub mod guard;
 pub mod modbus;
-mod listener;
 pub mod uart;
 pub mod decode;
-pub mod point;
-mod freshness;
 mod desk;
-mod tally;
+pub mod point;
 pub mod profile;
 #[cfg(test)]
 mod fixture;

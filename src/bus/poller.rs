@@ -9,11 +9,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::conversation::Conversation;
+use super::Bus;
 use super::desk::Desk;
-use super::link::{self, Wire};
-use super::listener::Listener;
-use super::{Bus, guard::Framing};
+use super::link::{self, End, Wire};
+use super::modbus::conversation::Conversation;
+use super::modbus::guard::Framing;
+use super::uart::listener::Listener;
 use crate::backoff::Backoff;
 use crate::reading::{Command, CommandError, Fault, Report};
 use crate::status::{self, Pulse};
@@ -36,17 +37,6 @@ enum Talk {
 
 /// Opens the link, as often as it is needed.
 type Dial = Box<dyn FnMut() -> Pin<Box<dyn Future<Output = Result<Box<dyn Wire>, String>> + Send>> + Send>;
-
-/// Why a wire is no longer used.
-#[derive(Debug)]
-pub(crate) enum End {
-    /// The gateway stops.
-    Stopped,
-    /// An answer may still be on its way on it; another wire is opened at once.
-    Spent,
-    /// It broke. `useful` when something was heard on it before.
-    Broken { why: String, useful: bool },
-}
 
 /// The delays between attempts to open a link.
 const FIRST: Duration = Duration::from_secs(1);

@@ -1,5 +1,7 @@
 //! What devices say unasked on a serial line: bytes to lines, lines to NMEA 0183 sentences. Pure.
 
+pub(super) mod listener;
+
 use std::fmt;
 
 /// Why bytes from a line are no frame.

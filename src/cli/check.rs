@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::output::{self, columns};
-use crate::bus::{self, Source, link, plan};
+use crate::bus::modbus::plan;
+use crate::bus::{self, Source, link};
 use crate::config::{Config, check};
 use crate::mapping::Route;
 use crate::uplink::rules::Rule;

@@ -103,7 +103,11 @@ async fn address(asked: Option<SocketAddr>, usual: &str) -> String {
 
 fn loopback(text: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr = text.parse().map_err(|_| "not an address such as 127.0.0.1:1883".to_owned())?;
-    if address.ip().is_loopback() { Ok(address) } else { Err("the demo is for this machine only: 127.0.0.1".to_owned()) }
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err("the demo is for this machine only: 127.0.0.1".to_owned())
+    }
 }
 
 fn greeting(args: &Args, gateway: &Gateway, cloud: SocketAddr) -> String {

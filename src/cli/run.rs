@@ -2,9 +2,11 @@
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -17,6 +19,10 @@ use crate::store::OpenError;
 
 /// Threads for sockets and timers: more would sit idle on a Pi, and each costs memory.
 const THREADS: usize = 2;
+
+/// A second signal sooner than this is the first one once more: whoever stops a process group, and the process as
+/// well, sends it twice.
+const IMPATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs the gateway until SIGTERM or SIGINT.
 pub(super) fn run(config: Config) -> ExitCode {
@@ -48,7 +54,7 @@ pub(super) fn refuse(error: &StartError) -> ExitCode {
     let denied = |e: &io::Error| e.kind() == io::ErrorKind::PermissionDenied;
     match error {
         StartError::Users(_) => exit::CONFIG.into(),
-        StartError::Store(OpenError::Newer { .. }) => exit::CONFIG.into(),
+        StartError::Store(OpenError::Newer { .. } | OpenError::Foreign { .. }) => exit::CONFIG.into(),
         StartError::Broker(e) if denied(e) => exit::PERMISSION.into(),
         _ => exit::UNAVAILABLE.into(),
     }
@@ -64,7 +70,7 @@ pub(super) fn runtime() -> Runtime {
         .expect("the system gives threads and timers to a process that has just begun")
 }
 
-/// Cancelled by SIGTERM or SIGINT; a second one ends the process at once.
+/// Cancelled by SIGTERM or SIGINT; a second one, at least [`IMPATIENCE`] later, ends the process at once.
 pub(super) fn stop_signal() -> CancellationToken {
     let stop = CancellationToken::new();
     let told = stop.clone();
@@ -73,12 +79,14 @@ pub(super) fn stop_signal() -> CancellationToken {
         let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
             return tracing::error!("signals cannot be caught: stopping will not be orderly");
         };
-        for _ in 0..2 {
+        let mut first = None;
+        loop {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            if told.is_cancelled() {
+            let first = *first.get_or_insert_with(Instant::now);
+            if first.elapsed() >= IMPATIENCE {
                 tracing::warn!("told to stop again: not waiting any more");
                 std::process::exit(1);
             }
@@ -94,7 +102,9 @@ pub(super) fn log(filter: &str) {
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
-        .with_target(false);
+        .with_target(false)
+        // It would complain on stderr that stderr takes nothing (closed, or a file on a full disk), and panic.
+        .log_internal_errors(false);
     // The journal has its own time.
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
     let registry = tracing_subscriber::registry().with(targets);

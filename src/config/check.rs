@@ -8,7 +8,8 @@ use super::device::Resolved;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::section::{Name, Section};
 use super::source::Span;
-use crate::bus::{self, Source, link, plan};
+use crate::bus::modbus::plan;
+use crate::bus::{self, Source, link};
 
 /// Tells of every `listen` that is no address, and of one beyond this machine when `guard` is missing.
 pub(super) fn listen(section: &Section<'_>, guard: &str, help: &str, out: &mut Diagnostics) {

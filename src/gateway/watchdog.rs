@@ -17,7 +17,10 @@ pub(super) async fn run(pulses: Vec<(String, Pulse)>) {
         ticks.tick().await;
         match pulses.iter().find(|(_, pulse)| pulse.age() > PATIENCE.max(period)) {
             Some((name, pulse)) => {
-                tracing::error!("{name} has not gone round for {:?}: the watchdog is not told that all is well", pulse.age());
+                tracing::error!(
+                    "{name} has not gone round for {:?}: the watchdog is not told that all is well",
+                    pulse.age()
+                );
             }
             None => {
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);

@@ -17,7 +17,7 @@ pub struct Order {
     pub device: Arc<str>,
     /// The point's name within its device.
     pub point: Arc<str>,
-    /// The value wanted, in the point's unit. `on` and `off` stay text: the point's type says what they mean.
+    /// The value wanted, in the point's unit. Words such as `on` are text: the point's type says what they mean.
     pub value: Value,
 }
 
@@ -43,10 +43,11 @@ pub(super) fn value(message: &Message) -> Result<Value, Refusal> {
     if payload.is_empty() {
         return Err(wrong("the payload is empty"));
     }
-    if ["on", "off", "true", "false"].iter().any(|word| word.eq_ignore_ascii_case(payload)) {
-        return Ok(Value::Text(payload.into()));
-    }
-    let json = serde_json::from_str(payload).map_err(|_| wrong("the payload is no JSON"))?;
+    let json = match serde_json::from_str(payload) {
+        Ok(json) => json,
+        Err(_) if payload.starts_with(['{', '[', '"']) => return Err(wrong("the payload is no JSON")),
+        Err(_) => return Ok(Value::Text(payload.into())),
+    };
     let json = match json {
         serde_json::Value::Object(mut fields) => fields.remove("v").ok_or_else(|| wrong("the object has no \"v\""))?,
         json => json,
@@ -105,10 +106,14 @@ mod tests {
             ("-1", Value::Int(-1)),
             ("18446744073709551615", Value::Int(u64::MAX.into())),
             ("1e3", Value::Float(1000.0)),
-            ("true", Value::Text("true".into())),
+            ("true", Value::Bool(true)),
+            ("false\n", Value::Bool(false)),
+            ("True", Value::Text("True".into())),
             ("ON", Value::Text("ON".into())),
             ("off", Value::Text("off".into())),
             ("1", Value::Int(1)),
+            ("two words", Value::Text("two words".into())),
+            ("1e999", Value::Text("1e999".into())),
             (r#""te\"xt""#, Value::Text("te\"xt".into())),
             (r#"{"v":42.5}"#, Value::Float(42.5)),
             (r#"{"v":true,"by":"hand"}"#, Value::Bool(true)),
@@ -124,9 +129,9 @@ mod tests {
         let cases = [
             ("", "empty"),
             (" ", "empty"),
-            ("hello", "no JSON"),
             ("{\"v\":1", "no JSON"),
-            ("1e999", "no JSON"),
+            ("\"half", "no JSON"),
+            ("{\"v\":1e999}", "no JSON"),
             ("null", "null cannot"),
             ("[1]", "not one value"),
             ("{}", "no \"v\""),

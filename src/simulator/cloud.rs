@@ -47,13 +47,7 @@ async fn bind(address: &str, config: &broker::Config) -> io::Result<Listener> {
     Listener::bind(address, Arc::default(), config.max_clients, max_packet).await
 }
 
-async fn come_and_go(
-    config: broker::Config,
-    address: SocketAddr,
-    first: Listener,
-    up: Duration,
-    down: Duration,
-) {
+async fn come_and_go(config: broker::Config, address: SocketAddr, first: Listener, up: Duration, down: Duration) {
     let mut listener = Some(first);
     loop {
         let bound = match listener.take() {
@@ -81,8 +75,7 @@ async fn be_there(config: &broker::Config, listener: Listener, up: Duration) -> 
     let in_memory = store::Config { path: ":memory:".into(), ..store::Config::default() };
     let store = Store::open(&in_memory)?;
     let commit = in_memory.commit.0;
-    let (broker, _, task) =
-        Broker::start(config, commit, Arc::<Access>::default(), store, Vec::new(), Pulse::new());
+    let (broker, _, task) = Broker::start(config, commit, Arc::<Access>::default(), store, Vec::new(), Pulse::new());
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(task);

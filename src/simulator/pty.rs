@@ -15,6 +15,8 @@ use rustix::termios::{OptionalActions, QueueSelector};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::bus::link::serial::watched;
+
 /// The devices' end of the line. Reads give what the client wrote; when nobody reads what is written, the kernel keeps
 /// some kilobytes and further writes wait. Dropping it unplugs the adapter: the client's next read or write fails.
 #[derive(Debug)]
@@ -43,9 +45,7 @@ impl Pty {
         rustix::termios::tcsetattr(&port, OptionalActions::Now, &line)?;
 
         rustix::fs::fcntl_setfl(&end, OFlags::RDWR | OFlags::NONBLOCK)?;
-        // SAFETY: `OwnedFd` is an open descriptor, and nothing closes or replaces it while the `AsyncFd` owns it.
-        let end = unsafe { AsyncFd::register(end) }?;
-        Ok(Self { end, port, path })
+        Ok(Self { end: watched(end)?, port, path })
     }
 
     /// The port that a client opens.

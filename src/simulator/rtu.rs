@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use super::device::Units;
 use super::serve::answer;
-use crate::bus::guard::crc16;
+use crate::bus::modbus::crc16;
 
 /// After this much silence an unfinished frame is given up. Longer than t3.5, because a pseudoterminal and a USB
 /// adapter hand bytes over in lumps.

@@ -6,8 +6,14 @@ mod support;
 
 mod bus;
 mod peers;
+mod readme;
 mod simulator;
 mod install;
 mod uplink;
 mod outage;
 mod end_to_end;
+
+mod architecture;
+mod bad_input;
+mod demo;
+mod page;

@@ -154,3 +154,23 @@ async fn the_plant_is_found_where_its_config_looks() {
     }
     plant.stop().await;
 }
+
+#[test]
+fn the_demo_config_is_valid_once_its_ports_are_filled_in() {
+    let mut text = include_str!("../../config/demo.toml").to_owned();
+    for (place, value) in [
+        ("@rtu@", "/dev/pts/1"),
+        ("@tcp@", "5020"),
+        ("@gps@", "/dev/pts/2"),
+        ("@mqtt@", "127.0.0.1:1884"),
+        ("@cloud@", "127.0.0.1:1885"),
+        ("@store@", "/tmp/demo.db"),
+        ("@admin@", "127.0.0.1:8081"),
+    ] {
+        assert_eq!(text.matches(place).count(), 1, "{place}");
+        text = text.replace(place, value);
+    }
+    if let Err(e) = fieldpost::config::Config::parse("config/demo.toml".as_ref(), text) {
+        panic!("{e}");
+    }
+}

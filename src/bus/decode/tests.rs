@@ -118,6 +118,10 @@ fn reads_fields() {
     let read = |kind: Kind, field, next| text(&kind.into(), field, next);
     assert_eq!(read(Kind::Number, " 545.4 ", None), Ok(Value::Float(545.4)));
     assert_eq!(read(Kind::Number, "nan", None), Ok(Value::Null));
+    assert_eq!(read(Kind::Number, "09", None), Ok(Value::Int(9)));
+    assert_eq!(read(Kind::Number, "-9.0", None), Ok(Value::Float(-9.0)));
+    assert_eq!(text(&scaled(Kind::Number, 10.0, 1.0), "+9", None), Ok(Value::Int(91)));
+    assert_eq!(text(&Decode { null: vec![-1], ..Kind::Number.into() }, "-1", None), Ok(Value::Null));
     assert_eq!(text(&scaled(Kind::Number, 0.1, 1.0), "2314", None), Ok(Value::Float(232.4)));
     assert_eq!(read(Kind::Text, "A", None), Ok(text_of("A")));
     assert_eq!(read(Kind::Ddmm, "4807.038", Some("N")), Ok(Value::Float(48.1173)));

@@ -22,7 +22,8 @@ struct Bench {
 fn bench(line: Line, devices: Vec<Device>) -> Bench {
     let port = "/dev/test".into();
     let serial = Serial { port, baud: 9600, parity: Parity::None, data_bits: 8, stop_bits: 1 };
-    let bus = Bus { link: link::Config::ModbusRtu(serial), ..fixture::bus(devices) };
+    let bus = fixture::bus(devices);
+    let bus = if line.state().mbap { bus } else { Bus { link: link::Config::ModbusRtu(serial), ..bus } };
     let (reports_in, reports) = mpsc::channel(64);
     let (commands, commands_out) = mpsc::channel(8);
     let (status_in, status) = watch::channel(status::Bus::default());
@@ -173,6 +174,22 @@ async fn a_flood_of_commands_does_not_stop_the_reading() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn commands_for_a_dead_device_are_refused_and_cost_the_others_nothing() {
+    let line = line(&[1, 2], &[0]);
+    let devices = vec![fixture::device("a", 1, &[0]), fixture::device("b", 2, &[0])];
+    let mut bench = bench(line, devices);
+    bench.hear(5 * SECOND).await;
+    bench.line.state().dead.insert(1);
+    let commands = (0..8).map(|n| bench.command("r0", n));
+    let mut results = Vec::new();
+    for command in commands {
+        results.push(command.await);
+    }
+    assert!(results.iter().all(|result| *result == Err(CommandError::Fault(Fault::Timeout))), "{results:?}");
+    assert!(bench.line.asked(1, 6).len() <= 3, "{}", bench.line.asked(1, 6).len());
+}
+
+#[tokio::test(start_paused = true)]
 async fn points_refused_together_are_read_one_by_one() {
     let mut bench = bench(line(&[1], &[0, 2]), vec![fixture::device("a", 1, &[0, 1, 2])]);
     let heard = bench.hear(5 * SECOND).await;
@@ -211,6 +228,33 @@ async fn a_line_that_breaks_is_opened_again() {
     let heard = bench.hear(5 * SECOND).await;
     assert_eq!(bench.line.state().opened, 2);
     assert!(readings(&heard, "a").len() >= 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_tcp_a_dead_unit_costs_a_connection_and_the_others_go_on() {
+    let line = line(&[1, 2], &[0]);
+    line.state().mbap = true;
+    line.state().dead.insert(2);
+    let mut bench = bench(line, vec![fixture::device("a", 1, &[0]), fixture::device("b", 2, &[0])]);
+    let heard = bench.hear(60 * SECOND).await;
+    assert!(readings(&heard, "a").len() >= 59);
+    assert_eq!((online(&heard, "a"), online(&heard, "b")), (vec![true], vec![false]));
+    let probes = bench.line.asked(2, 3).len();
+    assert_eq!(bench.line.state().opened, 1 + probes);
+    assert_eq!(bench.status.borrow().state, status::State::Up);
+    bench.line.state().dead.clear();
+    let heard = bench.hear(61 * SECOND).await;
+    assert_eq!(online(&heard, "b"), [true]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_hangs_up_at_once_is_not_called_in_a_hurry() {
+    let line = line(&[1], &[0]);
+    line.state().rude = true;
+    let mut bench = bench(line, vec![fixture::device("a", 1, &[0])]);
+    bench.hear(60 * SECOND).await;
+    let opened = bench.line.state().opened;
+    assert!((3..12).contains(&opened), "{opened} times in a minute");
 }
 
 #[tokio::test(start_paused = true)]

@@ -89,7 +89,8 @@ fn connect(c: WireConnect) -> Connect {
 pub(super) fn encode(packet: &Packet) -> Option<Wire> {
     Some(match packet {
         Packet::Connect(c) => Wire::Connect(Box::new(WireConnect {
-            protocol: Protocol(if c.version == Version::V31 { MQTT_LEVEL_31 } else { MQTT_LEVEL_311 }),
+            // As a client we speak no 3.1; the crate would write its name with the level of 3.1.1.
+            protocol: Protocol(MQTT_LEVEL_311),
             clean_session: c.clean_start,
             keep_alive: u16::try_from(c.keep_alive.as_secs()).unwrap_or(u16::MAX),
             last_will: c.will.as_ref().map(|will| LastWill {

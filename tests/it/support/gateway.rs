@@ -20,6 +20,7 @@ pub struct Gateway {
     folder: TempDir,
     mqtt: u16,
     admin: u16,
+    wrapper: Vec<String>,
 }
 
 impl Gateway {
@@ -35,11 +36,17 @@ impl Gateway {
 
     /// Starts it without waiting: for configs that it is to refuse.
     pub fn start_unready(config: &str) -> Self {
+        Self::start_under(&[], config)
+    }
+
+    /// As [`Gateway::start_unready`], by a program that starts others, such as `env`.
+    pub fn start_under(wrapper: &[&str], config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (mqtt, admin) = (port::free(), port::free());
         write_config(folder.path(), mqtt, admin, config);
-        let process = Process::start("fieldpost", &mut command(folder.path()));
-        Self { process, folder, mqtt, admin }
+        let wrapper: Vec<_> = wrapper.iter().map(ToString::to_string).collect();
+        let process = Process::start("fieldpost", &mut command(folder.path(), &wrapper));
+        Self { process, folder, mqtt, admin, wrapper }
     }
 
     /// Waits until its page says that it is well.
@@ -54,7 +61,7 @@ impl Gateway {
 
     /// Starts it again after [`Gateway::stop`] or [`Gateway::kill`]: same config, ports and store.
     pub async fn start_again(&mut self) {
-        self.process.start_again(&mut command(self.folder.path()));
+        self.process.start_again(&mut command(self.folder.path(), &self.wrapper));
         self.ready().await;
     }
 
@@ -123,6 +130,11 @@ impl Gateway {
         self.process.log()
     }
 
+    /// What its API says of everything, as soon as that is `good`.
+    pub async fn until(&self, what: &str, good: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        until(self.admin, what, good).await
+    }
+
     /// What its page answers at `path`: the status and the body.
     pub async fn get(&self, path: &str) -> (u16, String) {
         get(self.admin, path).await.unwrap_or_else(|| panic!("the page does not answer at {path}\n{}", self.log()))
@@ -146,14 +158,33 @@ fn write_config(folder: &Path, mqtt: u16, admin: u16, config: &str) {
     std::fs::write(folder.join("fieldpost.toml"), config).unwrap();
 }
 
-fn command(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fieldpost"));
-    command.arg("run").arg(folder.join("fieldpost.toml")).current_dir(folder);
+fn command(folder: &Path, wrapper: &[String]) -> Command {
+    let program = [env!("CARGO_BIN_EXE_fieldpost").to_owned()];
+    let mut words = wrapper.iter().chain(&program);
+    let mut command = Command::new(words.next().expect("at least the program"));
+    command.args(words).arg("run").arg(folder.join("fieldpost.toml")).current_dir(folder);
     command
 }
 
+/// Asks the API at this port for everything, until what it says is `good`.
+pub async fn until(port: u16, what: &str, good: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+    let end = Instant::now() + PATIENCE;
+    let mut last = None;
+    while Instant::now() < end {
+        if let Some((200, body)) = get(port, "/api/status").await {
+            let status = serde_json::from_str(&body).unwrap_or_else(|e| panic!("no JSON ({e}): {body}"));
+            if good(&status) {
+                return status;
+            }
+            last = Some(body);
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    panic!("not in time: {what}; the API said {last:?}");
+}
+
 /// A GET by hand, so that no client library's kindness hides what the page says.
-async fn get(port: u16, path: &str) -> Option<(u16, String)> {
+pub async fn get(port: u16, path: &str) -> Option<(u16, String)> {
     let exchange = async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n");

@@ -3,6 +3,7 @@
 
 pub mod broker;
 pub mod cable;
+pub mod browser;
 pub mod gateway;
 pub mod line;
 pub mod mail;
@@ -14,6 +15,7 @@ pub mod status;
 
 pub use broker::Mosquitto;
 pub use cable::Cable;
+pub use browser::Browser;
 #[allow(unused_imports, reason = "as above")]
 pub use gateway::Gateway;
 pub use line::Line;

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -14,7 +15,34 @@ use rustix::termios::{ControlModes, InputModes, OptionalActions, QueueSelector};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::link::{Parity, Serial};
+/// A serial port and its line settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Serial {
+    /// Preferably a stable path such as `/dev/serial/by-id/…`.
+    pub port: PathBuf,
+    pub baud: u32,
+    pub parity: Parity,
+    /// 5 to 8.
+    pub data_bits: u8,
+    /// 1 or 2.
+    pub stop_bits: u8,
+}
+
+/// The parity bit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Parity {
+    #[default]
+    None,
+    Even,
+    Odd,
+}
+
+impl Serial {
+    /// How many bits a character takes on the line, start, parity and stop bits among them.
+    pub fn bits(&self) -> u8 {
+        1 + self.data_bits + u8::from(self.parity != Parity::None) + self.stop_bits
+    }
+}
 
 /// An open serial port. A read of nothing, and any error, mean that it is unplugged.
 #[derive(Debug)]
@@ -42,6 +70,7 @@ impl Port {
 }
 
 /// Puts a descriptor under the runtime's eyes. It must be non-blocking.
+#[expect(unsafe_code, reason = "tokio's safe constructor is deprecated; an owned descriptor keeps its contract")]
 pub(crate) fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is open for as long as it lives, always names the same file, and is lent out only shared.
     Ok(unsafe { AsyncFd::register(fd) }?)

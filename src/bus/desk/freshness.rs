@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Bus;
+use crate::bus::Bus;
 use crate::clock::Timestamp;
 use crate::reading::{Fault, Quality, Reading, Value};
 
@@ -41,7 +41,7 @@ enum Told {
 impl Freshness {
     /// Nothing is known yet; what is not read within its `stale_after` from `now` is overdue.
     pub(crate) fn new(bus: &Bus, now: Instant) -> Self {
-        let known = |device: &Arc<str>, point: &super::Point| Known {
+        let known = |device: &Arc<str>, point: &crate::bus::Point| Known {
             device: device.clone(),
             point: point.name.clone(),
             stale_after: point.stale_after,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Bus;
+use crate::bus::{Bus, Device, link};
 use crate::clock::Timestamp;
 use crate::reading::Fault;
 use crate::status::{self, State};
@@ -32,7 +32,11 @@ const TRIPS: usize = 15;
 impl Tally {
     /// Nothing has happened yet; says so.
     pub(crate) fn new(bus: &Bus, out: watch::Sender<status::Bus>, now: Instant) -> Self {
-        let device = |d: &super::Device| status::Device { name: d.name.clone(), unit: d.unit, ..Default::default() };
+        let addressed = !matches!(bus.link, link::Config::Uart(_));
+        let device = |d: &Device| {
+            let unit = addressed.then_some(d.unit);
+            status::Device { name: d.name.clone(), unit, ..Default::default() }
+        };
         let status = status::Bus {
             name: bus.name.clone(),
             link: bus.link.to_string(),

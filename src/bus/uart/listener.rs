@@ -7,11 +7,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::desk::Desk;
-use super::link::{Serial, Wire};
-use super::poller::End;
-use super::silence::Pace;
-use super::{Bus, Device, Source, decode, uart};
+use crate::bus::desk::Desk;
+use crate::bus::link::silence::Pace;
+use crate::bus::link::{End, Serial, Wire};
+use crate::bus::{Bus, Device, Source, decode, uart};
 use crate::clock::Timestamp;
 use crate::reading::{Command, CommandError, Fault, Reading};
 
@@ -241,11 +240,11 @@ mod tests {
         });
         let heard = hear(&mut reports, 11 * SECOND).await;
         let values: Vec<_> = heard.iter().map(|(value, _)| value.clone()).collect();
-        let wanted = [0.0, 20.0, 40.0, 60.0, 80.0, 99.0];
+        let wanted = [0, 20, 40, 60, 80, 99];
         assert_eq!(values.len(), wanted.len(), "{values:?}");
         for (value, wanted) in values.iter().zip(wanted) {
-            let Value::Float(value) = value else { panic!("{value:?}") };
-            assert!((wanted - 1.0..=wanted).contains(value), "{values:?}");
+            let Value::Int(value) = value else { panic!("{value:?}") };
+            assert!((wanted - 1..=wanted).contains(value), "{values:?}");
         }
         talking.await.unwrap();
     }
@@ -254,7 +253,7 @@ mod tests {
     async fn silence_and_damage_turn_a_point_stale_once() {
         let (mut wire, mut reports, status, _task) = listen(2 * SECOND);
         wire.write_all(&sentence("GGA", 7)).await.unwrap();
-        assert_eq!(hear(&mut reports, SECOND).await, [(Value::Float(7.0), Quality::Good)]);
+        assert_eq!(hear(&mut reports, SECOND).await, [(Value::Int(7), Quality::Good)]);
         assert_eq!(status.borrow().devices[0].state, status::State::Up);
         for _ in 0..30 {
             let mut damaged = sentence("GGA", 8);
@@ -262,12 +261,12 @@ mod tests {
             wire.write_all(&damaged).await.unwrap();
             tokio::time::sleep(SECOND).await;
         }
-        assert_eq!(hear(&mut reports, SECOND).await, [(Value::Float(7.0), Quality::Stale)]);
+        assert_eq!(hear(&mut reports, SECOND).await, [(Value::Int(7), Quality::Stale)]);
         let state = status.borrow().devices[0].state.clone();
         assert!(matches!(&state, status::State::Down(why) if why.contains("checksum")), "{state:?}");
         assert_eq!(status.borrow().devices[0].counters.bad_frames, 30);
         wire.write_all(&sentence("GGA", 9)).await.unwrap();
-        assert_eq!(hear(&mut reports, SECOND).await, [(Value::Float(9.0), Quality::Good)]);
+        assert_eq!(hear(&mut reports, SECOND).await, [(Value::Int(9), Quality::Good)]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -278,7 +277,7 @@ mod tests {
             tokio::time::sleep(SECOND / 10).await;
         }
         let heard = hear(&mut reports, 60 * SECOND).await;
-        assert_eq!(heard, [(Value::Float(1.0), Quality::Good), (Value::Float(2.0), Quality::Stale)]);
+        assert_eq!(heard, [(Value::Int(1), Quality::Good), (Value::Int(2), Quality::Stale)]);
     }
 
     #[tokio::test(start_paused = true)]

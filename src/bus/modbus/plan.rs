@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Device, Source, Table};
+use crate::bus::{Device, Source, Table};
 
 /// Registers, or bits, that are read in one request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use super::modbus::{Answer, Request, explain_rtu, find_rtu};
-use super::silence::{Pace, Stillness};
+use super::pdu::{Answer, Request, explain_rtu, find_rtu};
+use crate::bus::link::silence::{Pace, Stillness};
 use crate::reading::Fault;
 
 /// How requests and answers stand on the wire.
@@ -213,13 +213,6 @@ fn gone(error: &io::Error) -> Fault {
     Fault::LinkDown(match error.kind() {
         io::ErrorKind::UnexpectedEof => "closed from the other end, or unplugged".into(),
         _ => error.to_string(),
-    })
-}
-
-/// CRC-16/MODBUS over `bytes` (Modbus over serial line V1.02, 6.2.2); sent low byte first.
-pub fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0xFFFF, |crc, byte| {
-        (0..8).fold(crc ^ u16::from(*byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xA001 } else { crc >> 1 })
     })
 }
 

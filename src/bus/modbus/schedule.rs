@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::plan::{Block, plan};
-use super::{Bus, Device, Source};
 use crate::backoff::Backoff;
+use crate::bus::{Bus, Device, Source};
 
 /// The blocks of all devices of a bus, and when each is due. Devices go by their index in [`Bus`].
 #[derive(Debug)]
@@ -171,10 +171,15 @@ impl Schedule {
         self.members[device].quiet
     }
 
-    /// The device failed to confirm a write and may still speak late.
-    pub(crate) fn hush(&mut self, device: usize, until: Instant) {
-        let quiet = &mut self.members[device].quiet;
-        *quiet = until.max(*quiet);
+    /// The device did not confirm a write; it is left alone until `quiet`. Says whether it is dead.
+    pub(crate) fn unconfirmed(&mut self, device: usize, now: Instant, quiet: Option<Instant>) -> bool {
+        let member = &mut self.members[device];
+        member.misses += 1;
+        member.quiet = quiet.unwrap_or(now);
+        if member.is_dead() {
+            member.probe = now + member.backoff.delay();
+        }
+        member.is_dead()
     }
 
     /// Reads the block with this point as soon as possible: the point was written.

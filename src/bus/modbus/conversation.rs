@@ -6,15 +6,15 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::desk::Desk;
+use super::command;
 use super::guard::{Framing, Guard};
-use super::link::{Serial, Wire};
-use super::modbus::{Answer, Request};
+use super::pdu::{Answer, Request};
 use super::plan::Block;
-use super::poller::End;
 use super::schedule::{Schedule, Turn};
-use super::silence::{Pace, Stillness};
-use super::{Bus, Device, Source, decode, order};
+use crate::bus::desk::Desk;
+use crate::bus::link::silence::{Pace, Stillness};
+use crate::bus::link::{End, Serial, Wire};
+use crate::bus::{Bus, Device, Source, decode};
 use crate::clock::Timestamp;
 use crate::reading::{Command, CommandError, Fault, Reading, Value};
 
@@ -78,7 +78,7 @@ impl Conversation {
             let resting = matches!(turn, Turn::Rest(_));
             // Between two writes one read that is due has its turn.
             let order = if wrote && !resting { None } else { self.next_order(now) };
-            wrote = order.is_some();
+            wrote = order.is_some() || (wrote && resting);
             let result = match (order, turn) {
                 (Some(order), _) => self.write(order, &mut guard, desk).await,
                 (None, Turn::Ask { device, block }) => {
@@ -103,7 +103,7 @@ impl Conversation {
             match result {
                 Ok(()) => useful = true,
                 Err(Fault::LinkDown(why)) => {
-                    self.refuse_all(&why);
+                    self.refuse(&Fault::LinkDown(why.clone()), |_, _| true);
                     return End::Broken { why, useful };
                 }
                 Err(_) if guard.is_spent() => return End::Spent,
@@ -164,8 +164,10 @@ impl Conversation {
     async fn write(&mut self, order: Order, guard: &mut Guard<Box<dyn Wire>>, desk: &mut Desk) -> Result<(), Fault> {
         let Order { device, point, request, command } = order;
         let result = self.ask(device, &request, guard, desk).await.map(drop);
-        if let Some(late) = guard.late_until(self.devices[device].unit) {
-            self.schedule.hush(device, late);
+        if let Err(fault @ (Fault::Timeout | Fault::Frame(_))) = &result {
+            let late = guard.late_until(self.devices[device].unit);
+            let dead = self.schedule.unconfirmed(device, Instant::now(), late);
+            desk.device_failed(device, fault.clone(), dead).await;
         }
         // Even a write without an answer may have taken effect.
         self.schedule.soon(device, point, Instant::now());
@@ -218,7 +220,7 @@ impl Conversation {
     fn accept(&mut self, command: Command) {
         let checked = match self.devices.iter().position(|device| device.name == command.device) {
             Some(device) if self.schedule.is_dead(device) => Err(CommandError::Fault(Fault::Timeout)),
-            Some(device) => order::request(&self.devices[device], &command.point, &command.value)
+            Some(device) => command::request(&self.devices[device], &command.point, &command.value)
                 .map(|(point, request)| (device, point, request)),
             None => Err(CommandError::NotWritable),
         };
@@ -229,16 +231,22 @@ impl Conversation {
         }
     }
 
-    /// The first command whose device may be spoken to; those of one device keep their order.
+    /// The first command whose device may be spoken to; those of one device keep their order. What waited for a device
+    /// that has died since is refused: it would only cost the others time.
     fn next_order(&mut self, now: Instant) -> Option<Order> {
+        self.refuse(&Fault::Timeout, |schedule, order| schedule.is_dead(order.device));
         let ready = self.orders.iter().position(|order| self.schedule.quiet(order.device) <= now)?;
         self.orders.remove(ready)
     }
 
-    fn refuse_all(&mut self, why: &str) {
-        for order in self.orders.drain(..) {
-            // Nobody may be waiting for the result.
-            let _ = order.command.reply.send(Err(CommandError::Fault(Fault::LinkDown(why.to_owned()))));
+    fn refuse(&mut self, fault: &Fault, which: impl Fn(&Schedule, &Order) -> bool) {
+        for order in std::mem::take(&mut self.orders) {
+            if which(&self.schedule, &order) {
+                // Nobody may be waiting for the result.
+                let _ = order.command.reply.send(Err(CommandError::Fault(fault.clone())));
+            } else {
+                self.orders.push_back(order);
+            }
         }
     }
 }

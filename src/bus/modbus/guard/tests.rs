@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::bus::Table;
+use crate::bus::modbus::crc16;
 use tokio::io::{DuplexStream, duplex};
 
 const PATIENCE: Duration = Duration::from_millis(200);

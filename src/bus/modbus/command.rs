@@ -1,7 +1,7 @@
 //! From a command to the request that carries it out. Pure.
 
-use super::modbus::Request;
-use super::{Device, Source, Table, decode};
+use super::pdu::Request;
+use crate::bus::{Device, Source, Table, decode};
 use crate::reading::{CommandError, Value};
 
 /// The request that writes `value` to the point of that name: function 5 for a bit, 6 for one register, 16 for more.
@@ -21,6 +21,9 @@ pub(crate) fn request(device: &Device, point: &str, value: &Value) -> Result<(us
         Value::Null | Value::Bool(_) | Value::Text(_) => None,
     };
     if let Some(number) = number {
+        if !number.is_finite() {
+            return Err(CommandError::BadValue(format!("{number} is no number that can be written")));
+        }
         let low = limits.min.filter(|min| number < *min).map(|min| format!("{number} is below the least, {min}"));
         let high = limits.max.filter(|max| number > *max).map(|max| format!("{number} is above the most, {max}"));
         if let Some(why) = low.or(high) {
@@ -68,6 +71,7 @@ mod tests {
         let of = |device: &Device, point, value| request(device, point, &value).map(drop);
         let above = Err(CommandError::BadValue("1001 is above the most, 1000".into()));
         assert_eq!(of(&device, "r7", Value::Int(1001)), above);
+        assert!(matches!(of(&device, "r7", Value::Float(f64::NAN)), Err(CommandError::BadValue(_))));
         assert!(matches!(of(&device, "r7", Value::Int(-1)), Err(CommandError::BadValue(_))));
         assert!(matches!(of(&device, "r7", Value::Text("x".into())), Err(CommandError::BadValue(_))));
         assert_eq!(of(&device, "r8", Value::Int(1)), Err(CommandError::NotWritable));

@@ -10,8 +10,8 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
 
-use super::link::Serial;
-use super::serial::watched;
+use crate::bus::link::Serial;
+use crate::bus::link::serial::watched;
 
 /// How long bytes take on a line, and how long it must be still between frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
