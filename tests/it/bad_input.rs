@@ -43,12 +43,14 @@ impl Tank {
             [gateway]
             id = "g"
             topic = "plant/{{device}}/{{point}}"
-            every = "100ms"
+            # Longer than a timeout, so that there is time to spare to ask a silent device again.
+            every = "300ms"
             [bus.plc]
             modbus-tcp = {{ host = "127.0.0.1", port = {port} }}
             [device.tank]
             bus = "plc"
             unit = 1
+            timeout = "100ms"
             points.level = {{ input = 0, as = "u16" }}
             "#
         )

@@ -38,17 +38,19 @@ impl Plant {
             [gateway]
             id = "plant7"
             topic = "plant/{{device}}/{{point}}"
-            every = "200ms"
+            # Longer than a timeout, so that there is time to spare to ask a silent device again.
+            every = "400ms"
             [bus.plc]
             modbus-tcp = {{ host = "127.0.0.1", port = {plc} }}
             [device.tank]
             bus = "plc"
             unit = 1
+            timeout = "150ms"
             points.level = {{ input = 0, as = "u16", scale = 0.01, unit = "m" }}
             [device.barn]
             bus = "plc"
             unit = 2
-            timeout = "200ms"
+            timeout = "150ms"
             points.level = {{ input = 0, as = "u16", scale = 0.01, unit = "m", stale-after = "1s" }}
             points.name = {{ holding = 0, as = "string:28" }}
             [uplink.cloud]
