@@ -116,7 +116,7 @@ pub struct Broker {
     pub sessions: usize,
     pub subscriptions: usize,
     pub retained: usize,
-    /// Publishes received since the start.
+    /// Messages that came in since the start, from clients, uplinks and the gateway itself.
     pub received: u64,
     /// Publishes sent to subscribers since the start.
     pub sent: u64,

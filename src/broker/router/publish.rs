@@ -19,7 +19,6 @@ impl Router {
         now: Now,
         effects: &mut Effects,
     ) {
-        self.received += 1;
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let Some(connection) = session.connection else { return };
         let Some(id) = publish.id else {
@@ -102,6 +101,7 @@ impl Router {
         now: Now,
         effects: &mut Effects,
     ) -> Result<(), Reason> {
+        self.received += 1;
         self.find_matches(from, &message);
         let mut matches = std::mem::take(&mut self.matches);
         let refuses = self.full || self.tail.bytes() >= self.limits.tail;
