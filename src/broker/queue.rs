@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::message::Message;
+use crate::message::{Message, QoS};
 use crate::store::{Delivery, EntryId};
 
 /// An entry on its way to a session.
@@ -109,9 +109,19 @@ impl Queue {
         }
     }
 
-    /// `n` entries on disk are gone: too old, or no room for them.
-    pub fn dropped(&mut self, n: u64) {
-        self.spilled = self.spilled.saturating_sub(n);
+    /// `n` entries on disk are gone, all up to `until`: too old, or no room for them. Those that are in RAM as well go
+    /// with them, so that what was counted as dropped does not arrive after all.
+    pub fn dropped(&mut self, n: u64, until: EntryId) {
+        let (before, bytes) = (self.ready.len(), &mut self.bytes);
+        self.ready.retain(|e| {
+            let stays = e.id > until || e.delivery.qos == QoS::AtMostOnce;
+            if !stays {
+                *bytes -= e.message.size();
+            }
+            stays
+        });
+        let in_ram = (before - self.ready.len()) as u64;
+        self.spilled = self.spilled.saturating_sub(n.saturating_sub(in_ram));
     }
 
     /// How many entries wait.
@@ -133,13 +143,27 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::QoS;
 
     const BOUND: Bound = Bound { entries: 4, bytes: 1 << 20 };
 
     fn entry(id: u64) -> Queued {
         let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new() };
         Queued { id: EntryId(id), message: Arc::new(Message::new("t", "x")), delivery }
+    }
+
+    #[test]
+    fn what_the_disk_dropped_does_not_come_out() {
+        let mut queue = Queue::default();
+        (1..=10).for_each(|id| queue.push_durable(entry(id), BOUND));
+        queue.committed(EntryId(10));
+        queue.dropped(2, EntryId(2));
+        assert_eq!((queue.len(), queue.front().map(|e| e.id)), (8, Some(EntryId(3))));
+        queue.dropped(5, EntryId(7));
+        assert_eq!((queue.len(), queue.bytes), (3, 0));
+        assert!(queue.pop().is_none(), "the rest is on disk");
+        assert!(queue.wants_load().is_some());
+        queue.loaded((8..=10).map(entry), true);
+        assert_eq!((queue.len(), queue.pop().map(|e| e.id)), (3, Some(EntryId(8))));
     }
 
     /// Against a disk that keeps all: whatever the order of commits, loads and reads, entries come out once, in order.

@@ -235,17 +235,19 @@ impl Router {
         self.gone(link, now, effects);
     }
 
-    fn committed(&mut self, dropped: &[(QueueId, u64)], full: bool, now: Now, effects: &mut Effects) {
+    fn committed(&mut self, dropped: &[(QueueId, store::Lost)], full: bool, now: Now, effects: &mut Effects) {
         self.full = full;
         let (released, until) = self.tail.committed();
         if let Some(until) = until {
             self.sessions.values_mut().filter(|s| s.durable.is_some()).for_each(|s| s.queue.committed(until));
         }
-        for (queue, n) in dropped {
-            self.dropped += n;
+        for (queue, lost) in dropped {
+            self.dropped += lost.entries;
             if let Some(session) = self.by_queue.get(queue).and_then(|key| self.sessions.get_mut(key)) {
-                session.dropped += n;
-                session.queue.dropped(*n);
+                session.dropped += lost.entries;
+                // What is on its way goes on.
+                let on_way = session.inflight.iter().filter(|i| !i.released && i.entry.id <= lost.until).count() as u64;
+                session.queue.dropped(lost.entries.saturating_sub(on_way), lost.until);
             }
         }
         for waiter in released {

@@ -137,7 +137,7 @@ pub enum Event {
     /// again until it succeeds.
     Committed {
         /// Entries that gave way, by queue: too old, or the oldest of a full store.
-        dropped: Vec<(QueueId, u64)>,
+        dropped: Vec<(QueueId, Lost)>,
         /// Whether the store is full and refuses new entries ([`WhenFull::RefuseNew`]).
         full: bool,
     },
@@ -149,6 +149,14 @@ pub enum Event {
         /// Whether these are the last of the queue on disk, as of all batches committed so far.
         complete: bool,
     },
+}
+
+/// What a queue lost on disk: its oldest entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    pub entries: u64,
+    /// No entry up to this id is left.
+    pub until: EntryId,
 }
 
 /// An entry of a queue, read back from the disk.

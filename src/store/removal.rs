@@ -1,11 +1,9 @@
 //! Taking entries out, and the messages that nobody wants any more with them.
 
-use std::collections::BTreeMap;
-
 use rusqlite::{Connection, Result, Statement};
 
-use super::QueueId;
-use super::tables::Books;
+use super::{EntryId, QueueId};
+use super::tables::{Books, Dropped};
 use crate::message::Message;
 
 /// Rows looked at in one step, which bounds memory.
@@ -93,13 +91,13 @@ impl<'t> Removal<'t> {
     }
 
     /// Drops the oldest messages, in all queues, for as long as more than `keep` bytes are held, and in any case those
-    /// up to the id `expired`. Adds to `dropped` how many entries each queue lost.
+    /// up to the id `expired`. Adds to `dropped` what each queue lost.
     pub(super) fn drop_oldest(
         &mut self,
         books: &mut Books,
         keep: u64,
         expired: Option<i64>,
-        dropped: &mut BTreeMap<QueueId, u64>,
+        dropped: &mut Dropped,
     ) -> Result<()> {
         if books.bytes <= keep && expired.is_none() {
             return Ok(());
@@ -122,7 +120,9 @@ impl<'t> Removal<'t> {
                 let gone = statements.entries.execute((queue.0, 0, last))? as u64;
                 if gone > 0 {
                     books.left(queue, gone);
-                    *dropped.entry(queue).or_default() += gone;
+                    let lost = dropped.entry(queue).or_default();
+                    lost.entries += gone;
+                    lost.until = EntryId(last.unsigned_abs());
                 }
             }
             statements.messages.execute([last])?;

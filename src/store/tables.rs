@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior};
 
 use super::removal::{Removal, size};
 use super::rows::{entry, int, json, message, session};
-use super::{Append, Batch, Depth, Entry, EntryId, QueueId, Recovered, Session, WhenFull};
+use super::{Append, Batch, Depth, Entry, EntryId, Lost, QueueId, Recovered, Session, WhenFull};
 use crate::clock::Timestamp;
 use crate::message::Message;
 
@@ -31,7 +31,7 @@ pub(super) struct Bounds {
 }
 
 /// Entries that gave way, by queue.
-pub(super) type Dropped = BTreeMap<QueueId, u64>;
+pub(super) type Dropped = BTreeMap<QueueId, Lost>;
 
 /// The counters, changed with the rows they count.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -266,7 +266,7 @@ fn what_is_too_old_goes_but_a_clock_that_was_not_set_makes_nothing_old() {
     let sessions = vec![session(QUEUE, "a")];
     let appends = vec![aged(1, 1000), aged(2, now - 31 * day), aged(3, 2000), aged(4, now - 29 * day)];
     let (dropped, _) = commit(&mut store, Batch { sessions, appends, ..Batch::default() });
-    assert_eq!(dropped, [(QUEUE, 2)]);
+    assert_eq!(dropped, [(QUEUE, Lost { entries: 2, until: EntryId(2) })]);
     assert_eq!(ids(&mut store, QUEUE), [3, 4]);
 }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::file::{Owned, damaged, explain};
 use super::tables::{Bounds, Dropped, Tables};
-use super::{Batch, EntryId, Event, QueueId};
+use super::{Batch, EntryId, Event, Lost, QueueId};
 use crate::backoff::Backoff;
 use crate::clock::Timestamp;
 use crate::status::{self, State};
@@ -234,9 +234,11 @@ impl Writer {
     }
 
     fn count(&mut self, dropped: Dropped) {
-        let lost: u64 = dropped.values().sum();
-        for (queue, n) in dropped {
-            *self.dropped.entry(queue).or_default() += n;
+        let lost: u64 = dropped.values().map(|lost| lost.entries).sum();
+        for (queue, Lost { entries, until }) in dropped {
+            let lost = self.dropped.entry(queue).or_default();
+            lost.entries += entries;
+            lost.until = lost.until.max(until);
         }
         if lost > 0 {
             self.reporter.send_modify(|status| status.dropped += lost);

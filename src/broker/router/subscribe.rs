@@ -19,6 +19,7 @@ impl Router {
     ) {
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
         let mut granted = Vec::new();
+        let mut changed = false;
         for (filter, options) in subscribe.filters {
             let reason = self.grant(key, &filter);
             reasons.push(reason.err().unwrap_or(Reason(options.qos.into())));
@@ -26,12 +27,16 @@ impl Router {
                 let subscriber = Subscriber { session: key, options, id: subscribe.subscription_id };
                 let new = self.topics.subscribe(&filter, subscriber);
                 if let Some(session) = self.sessions.get_mut(&key) {
-                    session.subscriptions.insert(filter.clone(), (options, subscribe.subscription_id));
+                    let is = (options, subscribe.subscription_id);
+                    changed |= session.subscriptions.insert(filter.clone(), is) != Some(is);
                 }
                 granted.push((filter, options, new));
             }
         }
-        self.save(key);
+        // Many clients subscribe anew at each connection: that is no reason to write.
+        if changed {
+            self.save(key);
+        }
         effects.send(link, Packet::SubAck { id: subscribe.id, reasons });
         for (filter, options, new) in granted {
             if options.retain_handling == RetainHandling::Send

@@ -317,6 +317,22 @@ fn a_long_queue_goes_through_the_disk_and_comes_back_whole() {
 }
 
 #[test]
+fn a_client_that_subscribes_to_the_same_again_writes_nothing() {
+    let mut world = World::new();
+    world.open(1, connect("reader", u32::MAX));
+    world.subscribe(1, "a/#", QoS::AtLeastOnce);
+    world.commit();
+    world.gone(1);
+    world.open(2, connect("reader", u32::MAX));
+    world.subscribe(2, "a/#", QoS::AtLeastOnce);
+    world.window();
+    assert!(world.committing.is_none());
+    world.subscribe(2, "a/#", QoS::ExactlyOnce);
+    world.window();
+    assert!(world.committing.is_some(), "a change is kept");
+}
+
+#[test]
 fn the_store_s_sessions_come_back_after_a_restart() {
     let saved = store::Session {
         client_id: "reader".into(),
