@@ -193,7 +193,8 @@ async fn while_the_cloud_answers_the_disk_is_left_alone() {
     Load::start(gateway.mqtt_port(), "plant/first", 1, 0, &["--id", PREFIX]).done().await;
     gateway.restart().await;
     status::online(&gateway).await;
-    let sizes = || ["store.db", "store.db-wal"].map(|name| gateway.folder().join(name).metadata().map_or(0, |m| m.len()));
+    let sizes =
+        || ["store.db", "store.db-wal"].map(|name| gateway.folder().join(name).metadata().map_or(0, |m| m.len()));
     let before = (status::empty(&gateway).await["store"]["commits"].clone(), sizes());
     load(&gateway, 250, 0).done().await;
     assert_eq!(collector.all(TOPICS, 250).await, 0, "nothing comes twice");
@@ -231,7 +232,8 @@ async fn a_full_store_drops_the_oldest_says_so_and_goes_on() {
     let number = |value: &serde_json::Value| value.as_u64().unwrap();
     let whole = |of: &serde_json::Value| number(&of["dropped"]) + number(&of["entries"]) == 4000;
     // What waits is what is kept, and the rest is counted.
-    let full = status::until(&gateway, "settled", |status| whole(&status["store"]) && whole(status::queue(status))).await;
+    let full =
+        status::until(&gateway, "settled", |status| whole(&status["store"]) && whole(status::queue(status))).await;
     assert!(number(&full["store"]["dropped"]) > 2000, "{full:#}");
     assert!(number(&full["store"]["bytes"]) <= 200 << 10, "{full:#}");
     let queue = status::queue(&full);

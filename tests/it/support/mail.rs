@@ -97,7 +97,11 @@ impl Collector {
         let (topic, number) = self.any().await;
         let (next, again) = self.seen.entry(topic.clone()).or_default();
         assert!(number <= *next, "{topic}: {number} came when {next} was missing");
-        if number == *next { *next += 1 } else { *again += 1 }
+        if number == *next {
+            *next += 1
+        } else {
+            *again += 1
+        }
         (topic, number)
     }
 

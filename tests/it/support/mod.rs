@@ -14,8 +14,8 @@ pub mod python;
 pub mod status;
 
 pub use broker::Mosquitto;
-pub use cable::Cable;
 pub use browser::Browser;
+pub use cable::Cable;
 #[allow(unused_imports, reason = "as above")]
 pub use gateway::Gateway;
 pub use line::Line;
