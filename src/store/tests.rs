@@ -59,7 +59,7 @@ fn filled(ids: std::ops::RangeInclusive<u64>) -> Batch {
     Batch { sessions: vec![session(QUEUE, "a")], appends, ..Batch::default() }
 }
 
-fn commit(store: &mut Store, batch: Batch) -> (Vec<(QueueId, u64)>, bool) {
+fn commit(store: &mut Store, batch: Batch) -> (Vec<(QueueId, Lost)>, bool) {
     store.commit(batch);
     match store.events().blocking_recv() {
         Some(Event::Committed { dropped, full }) => (dropped, full),
