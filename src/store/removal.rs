@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, Result, Statement};
 
-use super::{EntryId, QueueId};
 use super::tables::{Books, Dropped};
+use super::{EntryId, QueueId};
 use crate::message::Message;
 
 /// Rows looked at in one step, which bounds memory.
