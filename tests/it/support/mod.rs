@@ -12,13 +12,15 @@ pub mod port;
 pub mod process;
 pub mod python;
 pub mod status;
+pub mod watcher;
 
 pub use broker::Mosquitto;
-pub use cable::Cable;
 pub use browser::Browser;
+pub use cable::Cable;
 #[allow(unused_imports, reason = "as above")]
 pub use gateway::Gateway;
 pub use line::Line;
 pub use mail::{Collector, Load};
 pub use modbus::{ModbusClient, ModbusServer};
 pub use process::Process;
+pub use watcher::Watcher;
