@@ -39,6 +39,9 @@ impl TryFrom<u8> for QoS {
     }
 }
 
+/// The memory of a message beside its topic, payload and properties.
+const OVERHEAD: usize = 128;
+
 /// One application message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
@@ -74,9 +77,10 @@ impl Message {
         Self { retain: true, ..Self::new(topic, payload) }
     }
 
-    /// The bytes of topic and payload: what bounds and sizes count.
+    /// About how many bytes of memory it takes: what the bounds of queues count.
     pub fn size(&self) -> usize {
-        self.topic.len() + self.payload.len()
+        let properties = self.properties.as_ref().map_or(0, |properties| properties.size());
+        OVERHEAD + self.topic.len() + self.payload.len() + properties
     }
 
     /// Whether the message expiry interval (MQTT 5.0, 3.3.2.3.3) has passed at `now`.
@@ -109,4 +113,13 @@ pub struct Properties {
     /// User properties, in order; a name may come more than once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub user: Vec<(Arc<str>, Arc<str>)>,
+}
+
+impl Properties {
+    fn size(&self) -> usize {
+        let text = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| text.len());
+        let user: usize = self.user.iter().map(|(name, value)| name.len() + value.len() + OVERHEAD).sum();
+        let correlation = self.correlation.as_ref().map_or(0, Vec::len);
+        OVERHEAD + text(&self.content_type) + text(&self.response_topic) + correlation + user
+    }
 }

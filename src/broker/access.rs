@@ -81,11 +81,15 @@ impl Access {
                 .any(|pattern| {
                     let user_fits = !pattern.contains("%u") || user.is_some_and(plain);
                     let client_fits = !pattern.contains("%c") || plain(client_id);
-                    user_fits
-                        && client_fits
-                        && fits(&pattern.replace("%u", user.unwrap_or_default()).replace("%c", client_id))
+                    user_fits && client_fits && fits(&fill(pattern, user.unwrap_or_default(), client_id))
                 })
     }
+}
+
+/// The pattern with its placeholders filled in; what is filled in is not looked at again.
+fn fill(pattern: &str, user: &str, client_id: &str) -> String {
+    let with_client: Vec<_> = pattern.split("%u").map(|part| part.replace("%c", client_id)).collect();
+    with_client.join(user)
 }
 
 /// Whether every topic that `filter` matches is matched by `pattern` as well.
@@ -170,7 +174,8 @@ impl Users {
         if name.is_empty() || name.contains([':', '\n', '\r', '\0']) || name.starts_with('#') {
             return Err(format!("`{name}` is no user name: it may not be empty, begin with `#` or contain `:`"));
         }
-        let mut salt = vec![0; 16];
+        // Twelve bytes: Mosquitto's older releases take no other length.
+        let mut salt = vec![0; 12];
         SystemRandom::new().fill(&mut salt).map_err(|_| "the system gives no random numbers".to_owned())?;
         let mut hash = vec![0; digest::SHA512_OUTPUT_LEN];
         pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA512, ITERATIONS, &salt, password.as_bytes(), &mut hash);
@@ -193,7 +198,7 @@ impl Users {
             Some(hash) => hash.verify(password),
             None => {
                 // An unknown name takes as long as a wrong password, so that time tells nothing about names.
-                let absent = Hash::Pbkdf2 { iterations: ITERATIONS, salt: vec![0; 16], hash: vec![0; 64] };
+                let absent = Hash::Pbkdf2 { iterations: ITERATIONS, salt: vec![0; 12], hash: vec![0; 64] };
                 absent.verify(password);
                 false
             }
@@ -310,6 +315,7 @@ mod tests {
         assert!(!access.may_subscribe(Some("other"), "c", "plant/a"));
         assert!(access.may_subscribe(Some("other"), "c", "own/other/a/#"));
         assert!(!access.may_subscribe(Some("+"), "c", "own/+/a"), "a wildcard for a name widens nothing");
+        assert!(!access.may_subscribe(Some("%c"), "+", "own/x/a"), "nor does a placeholder");
         assert!(!access.may_publish(Some("dash"), "c", "plant/a"));
         assert!(access.may_publish(Some("dash"), "c", "own/dash/a"));
         assert!(!access.may_publish(Some("dash"), "c", "own/other/a"));

@@ -18,6 +18,8 @@ use crate::mqtt::{Ack, ConnAck, Connect, Packet, Reason, Version};
 
 /// How long a socket may stay open without a whole CONNECT.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may be silent before the kernel probes it.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(120);
 /// How long a closing connection may take to write its last packets.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes that wait for a slow socket before nothing more is taken, from it or for it.
@@ -30,7 +32,7 @@ const LOGINS: usize = 2;
 pub struct Listener {
     socket: TcpListener,
     access: Arc<Access>,
-    max_clients: usize,
+    max_clients: u16,
     max_packet: u32,
 }
 
@@ -39,7 +41,7 @@ impl Listener {
     ///
     /// # Errors
     /// When the port is in use, may not be used, or the address is not this machine's; the text names it.
-    pub async fn bind(address: &str, access: Arc<Access>, max_clients: usize, max_packet: u32) -> io::Result<Self> {
+    pub async fn bind(address: &str, access: Arc<Access>, max_clients: u16, max_packet: u32) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await.map_err(|e| {
             let advice = match e.kind() {
                 io::ErrorKind::AddrInUse => "another program (another MQTT broker?) has this port",
@@ -58,7 +60,7 @@ impl Listener {
 
     /// Serves clients until `stop`.
     pub async fn run(self, broker: Broker, stop: CancellationToken) {
-        let places = Arc::new(Semaphore::new(self.max_clients));
+        let places = Arc::new(Semaphore::new(self.max_clients.into()));
         let logins = Arc::new(Semaphore::new(LOGINS));
         loop {
             let accepted = tokio::select! {
@@ -99,6 +101,9 @@ async fn serve(
     max_packet: u32,
 ) -> Result<(), Error> {
     stream.set_nodelay(true)?;
+    // A client that lost its power says no good-bye, and may have turned MQTT's own keep alive off.
+    rustix::net::sockopt::set_socket_keepalive(&stream, true).map_err(io::Error::from)?;
+    rustix::net::sockopt::set_tcp_keepidle(&stream, KEEPALIVE_AFTER).map_err(io::Error::from)?;
     let (read, write) = stream.into_split();
     let mut reader = Reader::server(read, max_packet);
     let first = match timeout(CONNECT_TIMEOUT, reader.recv()).await {
@@ -164,7 +169,13 @@ async fn carry<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
                     return Ok(());
                 }
             },
-            flushed = writer.flush(), if pending > 0 => flushed?,
+            written = writer.write_some(), if pending > 0 => {
+                written?;
+                if pending >= HIGH_WATER {
+                    // Nothing was read meanwhile: the client's signs of life may be waiting.
+                    deadline = Instant::now() + patience;
+                }
+            }
             () = sleep_until(deadline) => {
                 let reason = Reason::KEEP_ALIVE_TIMEOUT;
                 if v5 {

@@ -44,13 +44,32 @@ pub struct Config {
     /// Who may read and write what; without any rule, everybody who may connect.
     pub acl: Vec<access::Rule>,
     /// Clients connected at the same time.
-    pub max_clients: usize,
-    /// The largest packet taken.
+    pub max_clients: u16,
+    /// The largest packet taken, 1 KiB to 256 MiB.
+    #[serde(deserialize_with = "packet_size")]
     pub max_packet: Size,
     /// Deliveries in flight to one client.
     pub max_inflight: u16,
     /// Messages that wait in RAM for one client.
     pub max_queued: usize,
+    /// Sessions, connected or not.
+    pub max_sessions: usize,
+    /// Subscriptions of one client.
+    pub max_subscriptions: usize,
+    /// Retained messages.
+    pub max_retained: usize,
+}
+
+/// The largest packet of MQTT (MQTT 5.0, 2.1.4), its fixed header included.
+const LARGEST_PACKET: u64 = 268_435_460;
+
+fn packet_size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+    let size = Size::deserialize(deserializer)?;
+    if (1024..=LARGEST_PACKET).contains(&size.0) {
+        Ok(size)
+    } else {
+        Err(serde::de::Error::custom(format!("max-packet is from \"1KiB\" to \"256MiB\", not {size}")))
+    }
 }
 
 impl Default for Config {
@@ -63,6 +82,9 @@ impl Default for Config {
             max_packet: Size(1 << 20),
             max_inflight: 100,
             max_queued: 1000,
+            max_sessions: 10_000,
+            max_subscriptions: 1000,
+            max_retained: 100_000,
         }
     }
 }
@@ -138,6 +160,9 @@ impl Broker {
             tail: TAIL_BYTES,
             outstanding: OUTSTANDING_BYTES,
             max_packet: u32::try_from(config.max_packet.0).unwrap_or(u32::MAX),
+            sessions: config.max_sessions,
+            subscriptions: config.max_subscriptions,
+            retained: config.max_retained,
         };
         let router = Router::new(limits, access, recovered, now());
         let (inputs, receiver) = mpsc::channel(EVENTS);

@@ -124,6 +124,11 @@ impl Queue {
         self.spilled = self.spilled.saturating_sub(n.saturating_sub(in_ram));
     }
 
+    /// Whether some of it is on disk only.
+    pub fn has_spilled(&self) -> bool {
+        self.spilled > 0
+    }
+
     /// How many entries wait.
     pub fn len(&self) -> u64 {
         self.ready.len() as u64 + self.spilled + self.fresh.len() as u64

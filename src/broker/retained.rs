@@ -26,6 +26,11 @@ impl Retained {
         }
     }
 
+    /// Whether `message` fits into a bound of so many messages: a replaced or cleared one always does.
+    pub fn has_room(&self, message: &Message, most: usize) -> bool {
+        message.payload.is_empty() || self.messages.len() < most || self.messages.contains_key(&message.topic)
+    }
+
     /// The messages whose topics match `filter`, without those that have expired.
     pub fn matching(&self, filter: &str, now: Timestamp) -> Vec<Arc<Message>> {
         // Everything before the first wildcard is common to all matches, so that only a part of the map is looked at.

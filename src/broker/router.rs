@@ -22,11 +22,11 @@ use tokio::time::Instant;
 use super::access::Access;
 use super::queue::{Bound, Queue};
 use super::retained::Retained;
-use super::session::{LinkId, Session};
+use super::session::{Incoming, LinkId, Session};
 use super::topics::{SessionKey, Subscriber, Topics};
 use crate::clock::Timestamp;
 use crate::message::{Message, QoS};
-use crate::mqtt::{Ack, Packet, PacketId, Reason};
+use crate::mqtt::{Ack, Packet, PacketId, Reason, topic};
 use crate::status;
 use crate::store::tail::Tail;
 use crate::store::{self, Batch, EntryId, QueueId, Recovered};
@@ -90,15 +90,24 @@ pub struct Limits {
     pub outstanding: usize,
     /// The largest packet taken, announced to MQTT 5 clients.
     pub max_packet: u32,
+    /// Sessions, connected or not; a client that would be one more is refused.
+    pub sessions: usize,
+    /// Subscriptions of one client; one more is refused.
+    pub subscriptions: usize,
+    /// Retained messages; one on a new topic is not retained beyond it.
+    pub retained: usize,
 }
 
 /// Who waits for a message to be durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Waiter {
+    session: SessionKey,
     link: LinkId,
     id: PacketId,
     qos: QoS,
     reason: Reason,
+    /// Which publish it was: an id may be used again before an old publish is durable.
+    number: u64,
 }
 
 /// The router.
@@ -260,13 +269,19 @@ impl Router {
 
     /// Tells a publisher that its message is durable.
     fn release(&mut self, waiter: Waiter, effects: &mut Effects) {
-        let Waiter { link, id, qos, reason } = waiter;
-        let Some(key) = self.session_of(link) else { return };
+        let Waiter { session, link, id, qos, reason, number } = waiter;
+        let Some(session) = self.sessions.get_mut(&session) else { return };
+        let connection = session.connection.map(|c| c.link);
         if qos == QoS::AtLeastOnce {
-            effects.send(link, Packet::PubAck(Ack { id, reason }));
-        } else if let Some(incoming) = self.sessions.get_mut(&key).and_then(|s| s.incoming.get_mut(&id)) {
-            *incoming = super::session::Incoming::Received;
-            effects.send(link, Packet::PubRec(Ack { id, reason }));
+            // A client that lost its connection meanwhile sends it again.
+            if connection == Some(link) {
+                effects.send(link, Packet::PubAck(Ack { id, reason }));
+            }
+        } else if session.incoming.get(&id) == Some(&Incoming::Pending(number)) {
+            session.incoming.insert(id, Incoming::Received);
+            if let Some(link) = connection {
+                effects.send(link, Packet::PubRec(Ack { id, reason }));
+            }
         }
     }
 
@@ -333,6 +348,7 @@ impl Router {
                 let queue = s.durable?;
                 let inflight = s.inflight.iter().find(|i| !i.released).map(|i| i.entry.message.at);
                 let oldest = inflight.or_else(|| s.queue.front().map(|e| e.message.at));
+                let oldest = oldest.or(s.oldest_on_disk.filter(|_| s.queue.has_spilled()));
                 Some(status::Queue {
                     session: s.client_id.clone(),
                     connected: s.connection.is_some(),
@@ -371,20 +387,23 @@ impl Router {
         session.durable = Some(saved.queue);
         session.expiry = saved.expiry;
         // A session that was connected when the last run ended was left by that end.
-        session.left = Some(saved.left.unwrap_or(now.wall));
+        let left = saved.left.unwrap_or(now.wall);
+        session.left = Some(left);
+        session.oldest_on_disk = depth.oldest;
         if saved.expiry != u32::MAX {
-            let ends = now.instant + Duration::from_secs(saved.expiry.into());
+            let ends = now.instant + Duration::from_secs(saved.expiry.into()).saturating_sub(left.age_at(now.wall));
             session.ends = Some(ends);
             self.deadlines.insert((ends, key));
         }
-        for subscription in saved.subscriptions {
+        // A database is input as well.
+        for subscription in saved.subscriptions.into_iter().filter(|s| topic::check_filter(&s.filter).is_ok()) {
             let subscriber = Subscriber { session: key, options: subscription.options, id: subscription.id };
             self.topics.subscribe(&subscription.filter, subscriber);
             session.subscriptions.insert(subscription.filter, (subscription.options, subscription.id));
         }
         self.by_client.insert(saved.client_id, key);
         self.by_queue.insert(saved.queue, key);
-        self.next_queue = self.next_queue.max(saved.queue.0 + 1);
+        self.next_queue = self.next_queue.max(saved.queue.0.saturating_add(1));
         self.sessions.insert(key, session);
     }
 

@@ -41,6 +41,8 @@ pub struct Session {
     pub will: Option<Will>,
     /// When the will is due: its client is gone and its delay runs.
     pub will_due: Option<Instant>,
+    /// When the oldest entry on disk had entered, as the store was opened.
+    pub oldest_on_disk: Option<Timestamp>,
     /// Deliveries dropped: too slow a reader, or no room in the store.
     pub dropped: u64,
     /// The publish that last matched, and where in its list of matches: to deliver once for overlapping filters.
@@ -72,8 +74,8 @@ pub struct InFlight {
 /// How far an incoming QoS 2 publish is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Incoming {
-    /// Routed, not yet durable: PUBREC is still to be sent.
-    Pending,
+    /// Routed, not yet durable: PUBREC is still to be sent. The number is that of the publish.
+    Pending(u64),
     /// PUBREC was sent.
     Received,
 }
@@ -96,6 +98,7 @@ impl Session {
             incoming: HashMap::new(),
             will: None,
             will_due: None,
+            oldest_on_disk: None,
             dropped: 0,
             matched: (0, 0),
         }

@@ -7,6 +7,7 @@ use std::fmt;
 pub enum Invalid {
     Empty,
     TooLong,
+    TooManyLevels,
     Nul,
     WildcardInName,
     HashNotLast,
@@ -19,6 +20,7 @@ impl fmt::Display for Invalid {
         f.write_str(match self {
             Invalid::Empty => "it is empty",
             Invalid::TooLong => "it is longer than 65535 bytes",
+            Invalid::TooManyLevels => "it has more than 200 levels",
             Invalid::Nul => "it contains the NUL character",
             Invalid::WildcardInName => "a topic name cannot contain the wildcards `+` and `#`",
             Invalid::HashNotLast => "`#` can only be the last level",
@@ -29,6 +31,9 @@ impl fmt::Display for Invalid {
 }
 
 impl std::error::Error for Invalid {}
+
+/// How many levels a topic may have. MQTT sets no bound, but whoever follows a topic level by level needs one.
+const LEVELS: usize = 200;
 
 /// Checks a topic name: what a message may be published on.
 ///
@@ -85,6 +90,8 @@ fn check_text(text: &str) -> Result<(), Invalid> {
         Err(Invalid::Empty)
     } else if text.len() > usize::from(u16::MAX) {
         Err(Invalid::TooLong)
+    } else if text.bytes().filter(|byte| *byte == b'/').count() >= LEVELS {
+        Err(Invalid::TooManyLevels)
     } else if text.contains('\0') {
         Err(Invalid::Nul)
     } else {
@@ -133,6 +140,8 @@ mod tests {
         assert_eq!(check_name("a/+"), Err(Invalid::WildcardInName));
         assert_eq!(check_name(""), Err(Invalid::Empty));
         assert_eq!(check_name("a\0b"), Err(Invalid::Nul));
+        assert_eq!(check_name(&"/".repeat(199)), Ok(()));
+        assert_eq!(check_filter(&"/".repeat(60_000)), Err(Invalid::TooManyLevels));
         for good in ["#", "+", "+/tennis/#", "/", "a/+/b", "$share/g/a/#", "$SYS/#"] {
             assert_eq!(check_filter(good), Ok(()), "{good}");
         }

@@ -215,15 +215,24 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// When the stream fails.
     pub async fn flush(&mut self) -> io::Result<()> {
         while self.buffer.has_remaining() {
-            if self.io.write_buf(&mut self.buffer).await? == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-        }
-        // A burst may have grown the buffer; a quiet connection should not keep it.
-        if self.buffer.capacity() > 8 * READ {
-            self.buffer = BytesMut::new();
+            self.write_some().await?;
         }
         self.io.flush().await
+    }
+
+    /// Writes as much of it as the stream takes at once, for whoever has other things to do meanwhile. Cancel safe.
+    ///
+    /// # Errors
+    /// When the stream fails.
+    pub async fn write_some(&mut self) -> io::Result<()> {
+        if self.io.write_buf(&mut self.buffer).await? == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        // A burst may have grown the buffer; a quiet connection should not keep it.
+        if self.buffer.is_empty() && self.buffer.capacity() > 8 * READ {
+            self.buffer = BytesMut::new();
+        }
+        if self.buffer.is_empty() { self.io.flush().await } else { Ok(()) }
     }
 
     /// Ends the stream in this direction.

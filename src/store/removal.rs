@@ -14,7 +14,7 @@ const SIZE: &str = "(octet_length(topic) + octet_length(payload) + coalesce(octe
 
 /// What a message counts: its bytes, and about what its rows need beside them.
 pub(super) fn size(message: &Message, properties: Option<&str>) -> u64 {
-    (message.size() + properties.map_or(0, str::len) + 48) as u64
+    (message.topic.len() + message.payload.len() + properties.map_or(0, str::len) + 48) as u64
 }
 
 /// The bytes of all messages there are; reads them all.

@@ -148,7 +148,7 @@ impl Tables {
         let (mut entries, mut bytes) = (Vec::new(), 0);
         while let Some(row) = rows.next()? {
             let entry = entry(row)?;
-            bytes += entry.message.size();
+            bytes += entry.message.topic.len() + entry.message.payload.len();
             if entries.len() >= limit || (bytes > max_bytes && !entries.is_empty()) {
                 return Ok((entries, false));
             }

@@ -40,13 +40,6 @@ struct Pending<W> {
     waiter: Option<W>,
 }
 
-/// What was found out when a queue acknowledged an entry.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Acked<W> {
-    /// Who may be told now that the entry is durable.
-    pub released: Option<W>,
-}
-
 impl<W> Default for Tail<W> {
     fn default() -> Self {
         Self {
@@ -78,7 +71,8 @@ impl<W> Tail<W> {
     }
 
     /// Notes that the reader of `queue` is done with entry `id`; `oldest` when no older entry of that queue is open.
-    pub fn ack(&mut self, queue: QueueId, id: EntryId, oldest: bool) -> Acked<W> {
+    /// Returns whom to tell.
+    pub fn ack(&mut self, queue: QueueId, id: EntryId, oldest: bool) -> Option<W> {
         let mut released = None;
         let place = self.entries.partition_point(|e| e.id < id);
         let in_tail = self.entries.get(place).is_some_and(|e| e.id == id);
@@ -98,7 +92,7 @@ impl<W> Tail<W> {
             }
         }
         self.forget_elided();
-        Acked { released }
+        released
     }
 
     /// Notes a session that is to be kept, as it is now.
@@ -214,8 +208,8 @@ mod tests {
     fn what_all_readers_acknowledge_in_time_is_never_written() {
         let (mut tail, now) = (Tail::default(), Instant::now());
         append(&mut tail, 1, &[Q1, Q2], now);
-        assert_eq!(tail.ack(Q1, EntryId(1), true).released, None);
-        assert_eq!(tail.ack(Q2, EntryId(1), true).released, Some(1));
+        assert_eq!(tail.ack(Q1, EntryId(1), true), None);
+        assert_eq!(tail.ack(Q2, EntryId(1), true), Some(1));
         assert!(tail.take(WINDOW, now + WINDOW, |_| true).is_none());
         assert_eq!(tail.bytes(), 0);
     }
@@ -248,9 +242,9 @@ mod tests {
         append(&mut tail, 1, &[Q1], now);
         append(&mut tail, 2, &[Q1], now);
         assert!(tail.take(WINDOW, now + WINDOW, |_| true).is_some());
-        assert_eq!(tail.ack(Q1, EntryId(1), true).released, Some(1));
+        assert_eq!(tail.ack(Q1, EntryId(1), true), Some(1));
         assert_eq!(tail.committed(), (vec![2], Some(EntryId(2))));
-        assert_eq!(tail.ack(Q1, EntryId(2), true).released, None, "told by the commit");
+        assert_eq!(tail.ack(Q1, EntryId(2), true), None, "told by the commit");
         let batch = tail.take(WINDOW, now + WINDOW, |_| true).unwrap();
         assert_eq!((ids(&batch), batch.acked), (vec![], vec![(Q1, EntryId(2))]));
         assert_eq!(tail.committed(), (vec![], None));
@@ -293,7 +287,7 @@ mod tests {
                     2 if !open.is_empty() => {
                         let i = random.usize(..open.len());
                         let id = open.remove(i);
-                        told.extend(tail.ack(Q1, EntryId(id), i == 0).released);
+                        told.extend(tail.ack(Q1, EntryId(id), i == 0));
                     }
                     3 => {
                         if let Some(batch) = tail.take(WINDOW, now, |_| true) {

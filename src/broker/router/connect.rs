@@ -28,20 +28,25 @@ impl Router {
         }
         // The old session may have ended with its connection.
         let present = self.by_client.get(&client_id).copied();
-        if let Some(key) = present.filter(|_| connect.clean_start) {
+        let fresh = connect.clean_start || present.is_some_and(|key| !trusted && !self.may_resume(key, &connect));
+        if let Some(key) = present.filter(|_| fresh) {
             self.end(key, now, effects);
         }
-        let present = present.filter(|_| !connect.clean_start);
+        let present = present.filter(|_| !fresh);
         let key = present.unwrap_or_else(|| self.add_session(&client_id));
-        let window = usize::from(connect.receive_maximum.get()).min(self.limits.window);
+        let most = if trusted { TRUSTED_WINDOW } else { self.limits.window };
+        let window = usize::from(connect.receive_maximum.get()).min(most);
         let session = self.sessions.get_mut(&key).expect("just found or added");
         session.user = connect.user;
         session.connection = Some(Connection { link, version: connect.version, trusted, window, outstanding: 0 });
-        (session.left, session.ends, session.will_due) = (None, None, None);
+        for at in [session.ends.take(), session.will_due.take()].into_iter().flatten() {
+            self.deadlines.remove(&(at, key));
+        }
+        let was_saved_as_left = session.left.take().is_some() && session.expiry != u32::MAX;
         session.will = connect.will;
         self.links.insert(link, Link { trusted, session: Some(key) });
         let changed = self.set_expiry(key, connect.expiry);
-        if changed || present.is_none() {
+        if changed || was_saved_as_left || present.is_none() {
             self.save(key);
         }
         effects.send(
@@ -74,11 +79,22 @@ impl Router {
         if connect.client_id.is_empty() && !connect.clean_start && connect.version != Version::V5 {
             return Err(Reason::CLIENT_ID_NOT_VALID);
         }
+        if self.sessions.len() >= self.limits.sessions && !self.by_client.contains_key(&connect.client_id) {
+            return Err(Reason::QUOTA_EXCEEDED);
+        }
         let may = |topic: &str| self.access.may_publish(connect.user.as_deref(), &connect.client_id, topic);
         if connect.will.as_ref().is_some_and(|will| !may(&will.message.topic)) {
             return Err(Reason::NOT_AUTHORIZED);
         }
         Ok(())
+    }
+
+    /// Whether a client may go on with the session of its id: as the same user, and subscribed to what it may read.
+    fn may_resume(&self, key: SessionKey, connect: &Connect) -> bool {
+        let Some(session) = self.sessions.get(&key) else { return false };
+        let user = connect.user.as_deref();
+        let same = session.user.is_none() || session.user.as_deref() == user;
+        same && session.subscriptions.keys().all(|f| self.access.may_subscribe(user, &session.client_id, f))
     }
 
     fn add_session(&mut self, client_id: &Arc<str>) -> SessionKey {
@@ -148,7 +164,7 @@ impl Router {
         effects: &mut Effects,
     ) {
         if let Some(session) = self.sessions.get_mut(&key) {
-            if reason != Reason::DISCONNECT_WITH_WILL {
+            if reason == Reason::SUCCESS {
                 session.will = None;
             }
             // A session that began without an expiry may not get one now (MQTT-3.14.2-2).
@@ -193,7 +209,8 @@ impl Router {
     }
 
     pub(super) fn publish_will(&mut self, key: SessionKey, now: Now, effects: &mut Effects) {
-        if let Some(will) = self.session(key).and_then(|s| s.will.take()) {
+        if let Some(mut will) = self.session(key).and_then(|s| s.will.take()) {
+            will.message.at = now.wall;
             self.publish(Some(key), Arc::new(will.message), now, effects);
         }
     }
@@ -220,6 +237,9 @@ impl Router {
         }
     }
 }
+
+/// Deliveries in flight to one of the gateway's own parts, at most: an uplink sets its window itself.
+const TRUSTED_WINDOW: usize = 1000;
 
 /// How many QoS 1 and 2 publishes a client may have unacknowledged: those waiting for a commit are among them.
 const RECEIVE_MAXIMUM: NonZeroU16 = NonZeroU16::new(1024).expect("not zero");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Effects, Now, Router, Waiter};
-use crate::broker::queue::Queued;
+use crate::broker::queue::{Bound, Queued};
 use crate::broker::session::{Incoming, LinkId};
 use crate::broker::topics::SessionKey;
 use crate::message::{Message, QoS};
@@ -31,20 +31,21 @@ impl Router {
         if qos == QoS::ExactlyOnce {
             match session.incoming.get(&id) {
                 // The same again: it was routed, and its PUBREC goes out, or goes out again.
-                Some(Incoming::Pending) => return,
+                Some(Incoming::Pending(_)) => return,
                 Some(Incoming::Received) => return effects.send(link, Packet::PubRec(Ack::ok(id))),
                 None => {}
             }
         }
+        let number = self.publishes;
         let refused = if !self.may_publish(key, &publish.message.topic) {
             Some(Reason::NOT_AUTHORIZED)
         } else {
             if qos == QoS::ExactlyOnce
                 && let Some(session) = self.session(key)
             {
-                session.incoming.insert(id, Incoming::Pending);
+                session.incoming.insert(id, Incoming::Pending(number));
             }
-            let waiter = Waiter { link, id, qos, reason: Reason::SUCCESS };
+            let waiter = Waiter { session: key, link, id, qos, reason: Reason::SUCCESS, number };
             self.route(Some(key), publish.message, Some(waiter), now, effects).err()
         };
         let Some(reason) = refused else { return };
@@ -119,16 +120,12 @@ impl Router {
             });
         }
         if message.retain {
-            self.retained.set(&message);
-            // A reading is read anew after a restart; what clients publish is not.
-            if from.is_some() {
-                self.tail.retain(message.clone());
-            }
+            self.retain(from, &message);
         }
         let id = self.new_entry();
         let mut queues = Vec::new();
         for (key, delivery) in &matches {
-            if let Some(queue) = self.enqueue(*key, id, &message, delivery.clone()) {
+            if let Some(queue) = self.enqueue(*key, id, &message, delivery.clone(), self.limits.queue) {
                 queues.push((queue, delivery.clone()));
             }
         }
@@ -145,6 +142,19 @@ impl Router {
         }
         self.matches = matches;
         Ok(())
+    }
+
+    fn retain(&mut self, from: Option<SessionKey>, message: &Arc<Message>) {
+        if !self.retained.has_room(message, self.limits.retained) {
+            self.dropped += 1;
+            tracing::debug!("{} is not retained: {} messages are already", message.topic, self.retained.len());
+            return;
+        }
+        self.retained.set(message);
+        // A reading is read anew after a restart; what clients publish is not.
+        if from.is_some() {
+            self.tail.retain(message.clone());
+        }
     }
 
     /// Fills `self.matches`: each session once, with the highest QoS and all identifiers of its filters that match.
@@ -179,15 +189,16 @@ impl Router {
         id: EntryId,
         message: &Arc<Message>,
         delivery: Delivery,
+        bound: Bound,
     ) -> Option<QueueId> {
         let session = self.sessions.get_mut(&key)?;
         let durable = session.durable.filter(|_| delivery.qos > QoS::AtMostOnce);
         let entry = Queued { id, message: message.clone(), delivery };
         match durable {
-            Some(_) => session.queue.push_durable(entry, self.limits.queue),
+            Some(_) => session.queue.push_durable(entry, bound),
             None if session.connection.is_none() => {} // QoS 0 is not kept for those who are away
             None => {
-                if !session.queue.push(entry, self.limits.queue) {
+                if !session.queue.push(entry, bound) {
                     session.dropped += 1;
                     self.dropped += 1;
                 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Effects, Now, Router};
+use crate::broker::queue::Bound;
 use crate::broker::session::LinkId;
 use crate::broker::topics::{SessionKey, Subscriber};
 use crate::mqtt::{Packet, PacketId, Reason, RetainHandling, Subscribe, SubscribeOptions, topic};
@@ -55,6 +56,12 @@ impl Router {
         }
         let session = self.sessions.get(&key).ok_or(Reason::UNSPECIFIED)?;
         let trusted = session.connection.is_some_and(|c| c.trusted);
+        if !trusted
+            && session.subscriptions.len() >= self.limits.subscriptions
+            && !session.subscriptions.contains_key(filter)
+        {
+            return Err(Reason::QUOTA_EXCEEDED);
+        }
         if !trusted && !self.access.may_subscribe(session.user.as_deref(), &session.client_id, filter) {
             return Err(Reason::NOT_AUTHORIZED);
         }
@@ -69,14 +76,24 @@ impl Router {
         subscription_id: Option<u32>,
         now: Now,
     ) {
-        for message in self.retained.matching(filter, now.wall) {
+        let found = self.retained.matching(filter, now.wall);
+        // All of them are delivered, however many there are; they take room for a pointer each. But who asks again and
+        // again does not get them again while they still wait.
+        let (entries, bytes) = (self.limits.queue.entries + found.len(), usize::MAX);
+        let (durable, waiting) = self.sessions.get(&key).map_or((false, 0), |s| (s.durable.is_some(), s.queue.len()));
+        let crowded = waiting > entries as u64;
+        if crowded || durable && (self.full || self.tail.bytes() >= self.limits.tail) {
+            self.dropped += found.len() as u64;
+            return;
+        }
+        for message in found {
             let delivery = Delivery {
                 qos: options.qos.min(message.qos),
                 retain: true,
                 subscription_ids: subscription_id.into_iter().collect(),
             };
             let id = self.new_entry();
-            if let Some(queue) = self.enqueue(key, id, &message, delivery.clone()) {
+            if let Some(queue) = self.enqueue(key, id, &message, delivery.clone(), Bound { entries, bytes }) {
                 self.tail.append(id, message, vec![(queue, delivery)], None, now.instant);
             }
         }

@@ -14,6 +14,9 @@ const LIMITS: Limits = Limits {
     tail: 10_000,
     outstanding: 100_000,
     max_packet: 1 << 20,
+    sessions: 10,
+    subscriptions: 20,
+    retained: 8,
 };
 
 /// A router, and a disk that holds what was committed.
@@ -473,7 +476,7 @@ fn the_tail_is_bounded_when_the_disk_takes_nothing() {
     world.subscribe(1, "t", QoS::AtLeastOnce);
     world.gone(1);
     for _ in 0..10 {
-        world.apply(Event::Publish(Message::new("t", vec![0; 2000])));
+        world.apply(Event::Publish(Message::new("t", vec![0; 2000 - 129])));
     }
     assert_eq!(world.router.status().dropped, 5, "ten kilobytes are held, and no more");
 }
@@ -484,11 +487,11 @@ fn a_slow_reader_without_a_queue_on_disk_loses_and_it_is_counted() {
     world.open(1, connect("slow", 0));
     world.subscribe(1, "t", QoS::AtMostOnce);
     for _ in 0..12 {
-        world.apply(Event::Publish(Message::new("t", vec![0; 20_000])));
+        world.apply(Event::Publish(Message::new("t", vec![0; 20_000 - 129])));
     }
     assert_eq!(world.sent(1).len(), 5, "100 000 bytes outstanding");
     assert_eq!(world.router.status().dropped, 2, "and five more wait");
-    world.apply(Event::Drained { link: LinkId(1), bytes: 100_005 });
+    world.apply(Event::Drained { link: LinkId(1), bytes: 100_000 });
     assert_eq!(world.sent(1).len(), 5);
 }
 
@@ -521,4 +524,91 @@ fn stopping_tells_everybody_and_writes_what_is_open() {
     world.committed();
     assert!(world.router.is_drained());
     assert_eq!(world.disk.len(), 1);
+}
+
+#[test]
+fn a_qos_2_publish_is_acknowledged_on_the_connection_that_there_is_when_it_is_durable() {
+    let mut world = World::new();
+    world.open(1, connect("reader", 60));
+    world.subscribe(1, "t", QoS::ExactlyOnce);
+    world.gone(1);
+    world.open(2, connect("publisher", 60));
+    world.packet(2, publish(Some(5), QoS::ExactlyOnce, "t"));
+    world.window();
+    world.gone(2);
+    world.open(3, connect("publisher", 60));
+    world.packet(3, publish(Some(5), QoS::ExactlyOnce, "t"));
+    assert_eq!(world.sent(3), [], "it is still being written");
+    world.committed();
+    assert_eq!(world.sent(3), [Packet::PubRec(ok(5))]);
+    world.packet(3, Packet::PubRel(ok(5)));
+    assert_eq!(world.sent(3), [Packet::PubComp(ok(5))]);
+    assert_eq!(world.disk.len(), 1, "routed once");
+}
+
+#[test]
+fn a_session_is_not_inherited_by_another_user_nor_with_rights_that_are_gone() {
+    let rule = |user: &str, read: &str| super::super::access::Rule {
+        user: Some(user.into()),
+        read: vec![read.into()],
+        ..Default::default()
+    };
+    let rules = vec![rule("op", "#"), rule("dashboard", "plant/#")];
+    let mut world = World::recovered(Recovered::default(), Access::new(None, rules));
+    let as_user = |user: &str| Connect { user: Some(user.into()), ..connect("same", 60) };
+    world.open(1, as_user("op"));
+    world.subscribe(1, "secret", QoS::AtLeastOnce);
+    world.gone(1);
+    world.apply(Event::Publish(Message::new("secret", "x")));
+    assert!(!world.open(2, as_user("dashboard")).session_present);
+    assert_eq!(publishes(&world.sent(2)), [""; 0]);
+    world.apply(Event::Publish(Message::new("secret", "x")));
+    assert_eq!(publishes(&world.sent(2)), [""; 0]);
+}
+
+#[test]
+fn a_new_subscriber_gets_every_retained_message() {
+    let mut world = World::new();
+    for n in 0..8 {
+        world.apply(Event::Publish(Message::retained(format!("r/{n}"), "x")));
+    }
+    world.open(1, connect("c", 0));
+    world.subscribe(1, "r/#", QoS::AtMostOnce);
+    assert_eq!(world.sent(1).len(), 8, "the queue takes five, and these beside");
+    world.apply(Event::Publish(Message::retained("r/one-more", "x")));
+    assert_eq!(world.router.status().retained, 8, "and no more are retained");
+}
+
+#[test]
+fn sessions_and_subscriptions_are_bounded() {
+    let mut world = World::new();
+    for n in 0..10 {
+        assert_eq!(world.open(n, connect(&format!("c{n}"), 60)).reason, Reason::SUCCESS);
+    }
+    assert_eq!(world.open(10, connect("c10", 60)).reason, Reason::QUOTA_EXCEEDED);
+    assert_eq!(world.open(11, connect("c9", 60)).reason, Reason::SUCCESS, "who is there already stays");
+    let filters = (0..21).map(|n| (Arc::from(format!("f/{n}")), SubscribeOptions::default())).collect();
+    world.packet(11, Packet::Subscribe(Box::new(Subscribe { id: pid(1), filters, subscription_id: None })));
+    let sent = world.sent(11);
+    let [Packet::SubAck { reasons, .. }] = &sent[..] else { panic!("{sent:?}") };
+    assert_eq!((reasons[19], reasons[20]), (Reason::SUCCESS, Reason::QUOTA_EXCEEDED));
+}
+
+#[test]
+fn time_away_before_a_restart_counts_for_a_session_s_end() {
+    let saved = store::Session {
+        client_id: "reader".into(),
+        queue: QueueId(1),
+        expiry: 60,
+        left: Some(Timestamp(1_000_000 - 50_000)),
+        subscriptions: Vec::new(),
+    };
+    let recovered = Recovered { sessions: vec![(saved, Depth::default())], ..Recovered::default() };
+    let mut world = World::recovered(recovered, Access::default());
+    world.now.instant += Duration::from_secs(9);
+    world.apply(Event::Tick);
+    assert_eq!(world.router.sessions.len(), 1);
+    world.now.instant += Duration::from_secs(1);
+    world.apply(Event::Tick);
+    assert_eq!(world.router.sessions.len(), 0);
 }
