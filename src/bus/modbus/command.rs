@@ -1,7 +1,7 @@
 //! From a command to the request that carries it out. Pure.
 
 use super::pdu::Request;
-use crate::bus::{Device, Source, Table, decode};
+use crate::bus::{Device, Source, Table, Write, decode};
 use crate::reading::{CommandError, Value};
 
 /// The request that writes `value` to the point of that name: function 5 for a bit, 6 for one register, 16 for more.
@@ -37,7 +37,8 @@ pub(crate) fn request(device: &Device, point: &str, value: &Value) -> Result<(us
             Request::WriteCoil { address, value }
         }
         Table::Holding => {
-            let values = decode::encode(&point.decode, value).map_err(CommandError::BadValue)?;
+            let values = decode::encode(&point.decode, value)
+                .map_err(|why| CommandError::BadValue(if number.is_none() { why + &within(limits) } else { why }))?;
             match values[..] {
                 [value] => Request::WriteRegister { address, value },
                 _ => Request::WriteRegisters { address, values },
@@ -46,6 +47,16 @@ pub(crate) fn request(device: &Device, point: &str, value: &Value) -> Result<(us
         Table::Discrete | Table::Input => return Err(CommandError::NotWritable),
     };
     Ok((index, request))
+}
+
+/// The limits, for one who did not come to be measured against them: the type's range alone would mislead.
+fn within(limits: &Write) -> String {
+    match (limits.min, limits.max) {
+        (Some(min), Some(max)) => format!(", within the limits {min} to {max}"),
+        (Some(min), None) => format!(", from {min} up"),
+        (None, Some(max)) => format!(", up to {max}"),
+        (None, None) => String::new(),
+    }
 }
 
 #[cfg(test)]
@@ -73,7 +84,8 @@ mod tests {
         assert_eq!(of(&device, "r7", Value::Int(1001)), above);
         assert!(matches!(of(&device, "r7", Value::Float(f64::NAN)), Err(CommandError::BadValue(_))));
         assert!(matches!(of(&device, "r7", Value::Int(-1)), Err(CommandError::BadValue(_))));
-        assert!(matches!(of(&device, "r7", Value::Text("x".into())), Err(CommandError::BadValue(_))));
+        let text = of(&device, "r7", Value::Text("much".into())).map_err(|e| e.to_string());
+        assert!(text.is_err_and(|why| why.starts_with("`much` does not fit") && why.ends_with(", up to 1000")));
         assert_eq!(of(&device, "r8", Value::Int(1)), Err(CommandError::NotWritable));
         device.points[0].write = None;
         assert_eq!(of(&device, "r7", Value::Int(1)), Err(CommandError::NotWritable));
