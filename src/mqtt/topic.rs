@@ -2,11 +2,15 @@
 
 use std::fmt;
 
+/// Levels of a topic at most: far more than anybody names, and few enough to walk down one by one.
+const MAX_LEVELS: usize = 200;
+
 /// Why a text is no topic name or filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Invalid {
     Empty,
     TooLong,
+    TooDeep,
     Nul,
     WildcardInName,
     HashNotLast,
@@ -19,6 +23,7 @@ impl fmt::Display for Invalid {
         f.write_str(match self {
             Invalid::Empty => "it is empty",
             Invalid::TooLong => "it is longer than 65535 bytes",
+            Invalid::TooDeep => "it has more than 200 levels",
             Invalid::Nul => "it contains the NUL character",
             Invalid::WildcardInName => "a topic name cannot contain the wildcards `+` and `#`",
             Invalid::HashNotLast => "`#` can only be the last level",
@@ -33,7 +38,7 @@ impl std::error::Error for Invalid {}
 /// Checks a topic name: what a message may be published on.
 ///
 /// # Errors
-/// When it is empty, too long, or contains NUL or a wildcard.
+/// When it is empty, too long, has too many levels, or contains NUL or a wildcard.
 pub fn check_name(name: &str) -> Result<(), Invalid> {
     check_text(name)?;
     if name.contains(['+', '#']) { Err(Invalid::WildcardInName) } else { Ok(()) }
@@ -42,7 +47,7 @@ pub fn check_name(name: &str) -> Result<(), Invalid> {
 /// Checks a topic filter: what can be subscribed to, `$share/…` included.
 ///
 /// # Errors
-/// When it is empty, too long, contains NUL, or has a wildcard in a wrong place.
+/// When it is empty, too long, has too many levels, contains NUL, or has a wildcard in a wrong place.
 pub fn check_filter(filter: &str) -> Result<(), Invalid> {
     check_text(filter)?;
     let filter = match filter.strip_prefix("$share/") {
@@ -85,6 +90,8 @@ fn check_text(text: &str) -> Result<(), Invalid> {
         Err(Invalid::Empty)
     } else if text.len() > usize::from(u16::MAX) {
         Err(Invalid::TooLong)
+    } else if text.split('/').count() > MAX_LEVELS {
+        Err(Invalid::TooDeep)
     } else if text.contains('\0') {
         Err(Invalid::Nul)
     } else {
@@ -133,6 +140,9 @@ mod tests {
         assert_eq!(check_name("a/+"), Err(Invalid::WildcardInName));
         assert_eq!(check_name(""), Err(Invalid::Empty));
         assert_eq!(check_name("a\0b"), Err(Invalid::Nul));
+        assert_eq!(check_name(&"/".repeat(199)), Ok(()));
+        assert_eq!(check_name(&"/".repeat(200)), Err(Invalid::TooDeep));
+        assert_eq!(check_filter(&"+/".repeat(200)), Err(Invalid::TooDeep));
         for good in ["#", "+", "+/tennis/#", "/", "a/+/b", "$share/g/a/#", "$SYS/#"] {
             assert_eq!(check_filter(good), Ok(()), "{good}");
         }
