@@ -59,7 +59,7 @@ fn filled(ids: std::ops::RangeInclusive<u64>) -> Batch {
     Batch { sessions: vec![session(QUEUE, "a")], appends, ..Batch::default() }
 }
 
-fn commit(store: &mut Store, batch: Batch) -> (Vec<(QueueId, u64)>, bool) {
+fn commit(store: &mut Store, batch: Batch) -> (Vec<(QueueId, Lost)>, bool) {
     store.commit(batch);
     match store.events().blocking_recv() {
         Some(Event::Committed { dropped, full }) => (dropped, full),
@@ -230,7 +230,8 @@ fn a_full_store_drops_the_oldest_and_counts_them_by_queue() {
     let appends = (1..=5).map(|id| append(id, &[0; 1500], &[QUEUE, other])).collect();
     assert_eq!(commit(&mut store, Batch { sessions, appends, ..Batch::default() }), (vec![], false));
     let appends = (6..=8).map(|id| append(id, &[0; 1500], &[QUEUE])).collect();
-    assert_eq!(commit(&mut store, Batch { appends, ..Batch::default() }), (vec![(QUEUE, 2), (other, 2)], false));
+    let lost = Lost { entries: 2, until: EntryId(2) };
+    assert_eq!(commit(&mut store, Batch { appends, ..Batch::default() }), (vec![(QUEUE, lost), (other, lost)], false));
     assert_eq!(ids(&mut store, QUEUE), [3, 4, 5, 6, 7, 8]);
     assert_eq!(ids(&mut store, other), [3, 4, 5]);
     let status = wait_for(&store, |s| s.commits == 2);

@@ -1,11 +1,8 @@
 //! Numbered messages under way: who sends them, and who counts what arrives.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use tokio::process::Command;
-
-use super::{Process, python};
+use super::{Process, Watcher, python};
 
 /// How many topics a [`Load`] publishes on.
 pub const TOPICS: usize = 4;
@@ -51,70 +48,39 @@ impl Load {
     }
 }
 
-/// A client of the cloud with a session of QoS 1 that outlives its connection (mosquitto_sub), which loses nothing that the
-/// cloud does not lose itself.
+/// A client of the cloud with a session of QoS 1 that outlives its connection, which loses nothing that the cloud does not
+/// lose itself.
 #[derive(Debug)]
 pub struct Collector {
-    process: Process,
+    watcher: Watcher,
     /// By topic: the next number, and how many came again.
     seen: BTreeMap<String, (u32, u32)>,
 }
 
 impl Collector {
-    /// Subscribes to `PREFIX/#` at the broker at `port`.
-    pub async fn start(port: u16, prefix: &str) -> Self {
-        Self::with(port, prefix, &[]).await
-    }
-
-    /// As [`Collector::start`], over TLS.
-    pub async fn tls(port: u16, prefix: &str, authority: &Path) -> Self {
-        Self::with(port, prefix, &["--cafile", authority.to_str().unwrap()]).await
-    }
-
-    /// As [`Collector::start`], with more arguments of mosquitto_sub's.
-    pub async fn with(port: u16, prefix: &str, more: &[&str]) -> Self {
-        // It writes to a pipe in blocks, unless told to write in lines.
-        let mut command = Command::new("stdbuf");
-        command.args(["-oL", "mosquitto_sub"]);
-        command.args(["-h", "localhost", "-p", &port.to_string(), "-i", "collector", "-c", "-q", "1", "-d"]);
-        command.args(["-t", &format!("{prefix}/#"), "-F", "%t %p"]).args(more);
-        let mut process = Process::start("mosquitto_sub", &mut command);
-        while !process.line().await.starts_with("Subscribed") {}
-        Self { process, seen: BTreeMap::new() }
+    /// Subscribes to `PREFIX/#` at the broker at `port`, with more arguments of mosquitto_sub's.
+    pub async fn start(port: u16, prefix: &str, more: &[&str]) -> Self {
+        let session = ["-i", "collector", "-c"];
+        let watcher = Watcher::start(port, &format!("{prefix}/#"), &[&session, more].concat()).await;
+        Self { watcher, seen: BTreeMap::new() }
     }
 
     /// Takes what comes until `count` messages came on each of `topics` topics. What comes for the first time must come in
     /// order; what came before may come again. Returns how many came again.
     pub async fn all(&mut self, topics: usize, count: u32) -> u32 {
         while self.seen.len() < topics || self.seen.values().any(|(next, _)| *next < count) {
-            self.next().await;
+            let (topic, number) = self.next().await;
+            let (next, again) = self.seen.entry(topic.clone()).or_default();
+            assert!(number <= *next, "{topic}: {number} came when {next} was missing");
+            if number == *next { *next += 1 } else { *again += 1 }
         }
         self.seen.values().map(|(_, again)| again).sum()
     }
 
-    /// Takes the next message, which must not be ahead of its turn: its topic and number.
-    pub async fn next(&mut self) -> (String, u32) {
-        let (topic, number) = self.any().await;
-        let (next, again) = self.seen.entry(topic.clone()).or_default();
-        assert!(number <= *next, "{topic}: {number} came when {next} was missing");
-        if number == *next {
-            *next += 1
-        } else {
-            *again += 1
-        }
-        (topic, number)
-    }
-
     /// The next message, whatever its number.
-    pub async fn any(&mut self) -> (String, u32) {
-        loop {
-            let line = self.process.line().await;
-            // Between the messages it tells of the packets that it sends and receives.
-            if let Some((topic, number)) = line.split_once(' ')
-                && let Ok(number) = number.trim().parse()
-            {
-                return (topic.to_owned(), number);
-            }
-        }
+    pub async fn next(&mut self) -> (String, u32) {
+        let heard = self.watcher.next().await;
+        let number = heard.payload.trim().parse();
+        (heard.topic, number.unwrap_or_else(|e| panic!("no number ({e}): {}", heard.payload)))
     }
 }

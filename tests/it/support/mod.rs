@@ -12,6 +12,7 @@ pub mod port;
 pub mod process;
 pub mod python;
 pub mod status;
+pub mod watcher;
 
 pub use broker::Mosquitto;
 pub use browser::Browser;
@@ -22,3 +23,4 @@ pub use line::Line;
 pub use mail::{Collector, Load};
 pub use modbus::{ModbusClient, ModbusServer};
 pub use process::Process;
+pub use watcher::Watcher;

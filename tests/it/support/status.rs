@@ -1,31 +1,12 @@
 //! What a gateway's page says of it.
 
-use std::time::Duration;
-
 use serde_json::Value;
-use tokio::time::{Instant, sleep};
 
 use super::Gateway;
-use super::process::PATIENCE;
 
-/// The `status` of `/api/status`.
-pub async fn of(gateway: &Gateway) -> Value {
-    let (status, body) = gateway.get("/api/status").await;
-    assert_eq!(status, 200, "{body}");
-    serde_json::from_str::<Value>(&body).unwrap()["status"].take()
-}
-
-/// Waits until the status is as wanted, and gives it.
+/// Waits until the `status` of `/api/status` is as wanted, and gives it.
 pub async fn until(gateway: &Gateway, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let status = of(gateway).await;
-        if is_it(&status) {
-            return status;
-        }
-        assert!(Instant::now() < end, "not {what}: {status:#}\n{}", gateway.log());
-        sleep(Duration::from_millis(20)).await;
-    }
+    gateway.until(what, |all| is_it(&all["status"])).await["status"].take()
 }
 
 /// Waits until the first uplink is connected.
