@@ -22,6 +22,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(120);
 /// How long a closing connection may take to write its last packets.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a client that was told to go may go on sending.
+const LINGER: Duration = Duration::from_secs(1);
 /// Bytes that wait for a slow socket before nothing more is taken, from it or for it.
 const HIGH_WATER: usize = 256 * 1024;
 /// Password hashes computed at the same time: they are slow on purpose, and the rest must go on.
@@ -126,8 +128,11 @@ async fn serve(
         writer.queue(&Packet::ConnAck(Box::new(ConnAck::new(reason))))?;
         return Ok(writer.flush().await?);
     }
-    let link = broker.open(false).await;
+    let mut link = broker.open(false).await;
     link.send(first).await;
+    // CONNACK goes before all else, also to a client whose next packet is a bad one.
+    let Some(answer) = link.recv().await else { return Ok(()) };
+    send(&mut writer, &link, &answer).await?;
     carry(reader, writer, link, &connect).await
 }
 
@@ -154,10 +159,7 @@ async fn carry<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
                     link.send(packets).await;
                 }
                 Err(Error::Bad(reason, what)) => {
-                    if v5 {
-                        writer.queue(&Packet::Disconnect { reason, expiry: None })?;
-                        let _ = timeout(CLOSE_TIMEOUT, writer.flush()).await;
-                    }
+                    part(reader, writer, v5, reason).await;
                     return Err(Error::Bad(reason, what));
                 }
                 Err(error) => return Err(error),
@@ -178,13 +180,28 @@ async fn carry<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
             }
             () = sleep_until(deadline) => {
                 let reason = Reason::KEEP_ALIVE_TIMEOUT;
-                if v5 {
-                    writer.queue(&Packet::Disconnect { reason, expiry: None })?;
-                    let _ = timeout(CLOSE_TIMEOUT, writer.flush()).await;
-                }
+                part(reader, writer, v5, reason).await;
                 return Err(Error::Bad(reason, "nothing came within one and a half times the keep alive"));
             }
         }
+    }
+}
+
+/// Ends a connection from this side, and says why where the version can.
+async fn part<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    mut reader: Reader<R>,
+    mut writer: Writer<W>,
+    v5: bool,
+    reason: Reason,
+) {
+    if v5 {
+        // Without it the client learns by the end of the stream.
+        let _ = writer.queue(&Packet::Disconnect { reason, expiry: None });
+    }
+    let said = async { writer.flush().await.is_ok() && writer.shutdown().await.is_ok() };
+    if timeout(CLOSE_TIMEOUT, said).await == Ok(true) {
+        // Closing on what it still sends would be a reset, which takes our last words from it.
+        let _ = timeout(LINGER, reader.discard()).await;
     }
 }
 

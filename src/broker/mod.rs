@@ -81,7 +81,7 @@ impl Default for Config {
             max_clients: 1000,
             max_packet: Size(1 << 20),
             max_inflight: 100,
-            max_queued: 1000,
+            max_queued: 10_000,
             max_sessions: 10_000,
             max_subscriptions: 1000,
             max_retained: 100_000,

@@ -142,6 +142,17 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         self.decoder.version
     }
 
+    /// Reads to the end of the stream and forgets what comes.
+    pub async fn discard(&mut self) {
+        loop {
+            self.buffer.clear();
+            self.buffer.reserve(READ);
+            if !matches!(self.io.read_buf(&mut self.buffer).await, Ok(1..)) {
+                return;
+            }
+        }
+    }
+
     /// Waits for at least one packet and returns all that have arrived whole. Cancel safe.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ mod cli;
 mod config;
 mod support;
 
+mod broker;
 mod bus;
 mod peers;
 mod readme;

@@ -52,7 +52,8 @@ impl Router {
         effects.send(
             link,
             Packet::ConnAck(Box::new(ConnAck {
-                session_present: present.is_some(),
+                // The byte is reserved in 3.1.
+                session_present: present.is_some() && connect.version != Version::V31,
                 assigned_client_id: assigned,
                 receive_maximum: RECEIVE_MAXIMUM,
                 maximum_packet_size: Some(self.limits.max_packet),

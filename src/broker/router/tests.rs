@@ -378,6 +378,16 @@ fn a_second_connection_takes_the_session_over() {
 }
 
 #[test]
+fn a_client_of_version_3_1_is_not_told_of_its_session() {
+    let mut world = World::new();
+    for (version, told) in [(Version::V31, false), (Version::V31, false), (Version::V311, true)] {
+        let ack = world.open(1, Connect { version, ..connect("old", 60) });
+        assert_eq!(ack.session_present, told, "{version:?}: the byte is reserved in 3.1");
+        world.gone(1);
+    }
+}
+
+#[test]
 fn a_will_follows_a_lost_connection_and_not_a_good_bye() {
     let mut world = World::new();
     world.open(9, connect("watcher", 0));

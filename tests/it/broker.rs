@@ -1,0 +1,12 @@
+//! The broker of the program that users run, against clients that others have written: Mosquitto's and paho's.
+
+mod access;
+mod delivery;
+mod durable;
+mod five;
+mod fuzz;
+mod hostile;
+mod mosquitto;
+mod paho;
+mod raw;
+mod sessions;

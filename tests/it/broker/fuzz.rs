@@ -1,0 +1,207 @@
+//! Thousands of connections with packets that are almost right. Every run sends the same bytes.
+
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use fieldpost::message::{Message, Properties, QoS};
+use fieldpost::mqtt::{Ack, Connect, Packet, PacketId, Publish, Reason, Subscribe, SubscribeOptions, Version, Will};
+use rustix::net::sockopt::set_socket_linger;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout};
+
+use super::paho::Paho;
+use super::raw::{self, Steady};
+use crate::support::Gateway;
+
+const CONNECTIONS: u64 = 10_000;
+const AT_ONCE: u64 = 16;
+/// On a slow machine there are fewer connections.
+const TIME: Duration = Duration::from_secs(15);
+
+#[tokio::test]
+async fn no_bytes_bring_it_down() {
+    let gateway = Gateway::start("[broker]\nlisten = \"@mqtt@\"\nmax-packet = \"64KiB\"\n").await;
+    let mut steady = Steady::start(&gateway).await;
+    let port = gateway.mqtt_port();
+    let end = Instant::now() + TIME;
+    let strands: Vec<_> = (0..AT_ONCE)
+        .map(|strand| {
+            tokio::spawn(async move {
+                let mut done = 0;
+                for seed in (strand..CONNECTIONS).step_by(AT_ONCE as usize) {
+                    if Instant::now() > end {
+                        break;
+                    }
+                    converse(port, seed).await;
+                    done += 1;
+                }
+                done
+            })
+        })
+        .collect();
+    let mut done = 0;
+    for strand in strands {
+        done += strand.await.unwrap();
+    }
+    assert!(done > CONNECTIONS / 8, "only {done} connections");
+    steady.goes_on().await;
+    let log = gateway.log();
+    assert!(!log.contains("panicked"), "{log}");
+    let mut paho = Paho::start(&gateway);
+    for version in [3, 4, 5] {
+        paho.connect("after", json!({"v": version, "id": "after"})).await;
+        paho.subscribe("after", "after/all", 2).await;
+        paho.publish("after", "after/all", "still here", 2).await;
+        assert_eq!(paho.payloads("after", 1).await, ["still here"]);
+        paho.disconnect("after").await;
+    }
+    // What it has kept is good enough to start again with.
+    let mut gateway = gateway;
+    gateway.restart().await;
+}
+
+/// One connection: a spoilt conversation in pieces, and an end of one kind or another.
+async fn converse(port: u16, seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let version = [Version::V311, Version::V5][random.usize(..2)];
+    let mut packets = vec![Packet::Connect(Box::new(connect(&mut random, version)))];
+    packets.extend((0..random.usize(..12)).map(|_| packet(&mut random)));
+    let mut parts = Vec::new();
+    for packet in &packets {
+        parts.push(raw::bytes(version, std::slice::from_ref(packet)).await);
+    }
+    let bytes = spoil(&mut random, parts);
+    let Ok(mut stream) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await else {
+        panic!("seed {seed}: nobody listens")
+    };
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        let piece = random.usize(1..=rest.len());
+        // It may close on us at any byte.
+        if stream.write_all(&rest[..piece]).await.is_err() {
+            break;
+        }
+        rest = &rest[piece..];
+    }
+    if random.u8(..4) == 0 {
+        set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+        return;
+    }
+    let _ = stream.shutdown().await;
+    let mut answer = Vec::new();
+    let closed = timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+    assert!(closed.is_ok(), "seed {seed}: the connection stays open");
+}
+
+fn spoil(random: &mut fastrand::Rng, mut parts: Vec<Vec<u8>>) -> Vec<u8> {
+    // The order of packets first; CONNECT stays where it is, mostly.
+    match random.u8(..12) {
+        0 => random.shuffle(&mut parts),
+        1 => parts.push(parts[0].clone()),
+        2 => {
+            let twice = parts[random.usize(..parts.len())].clone();
+            parts.push(twice);
+        }
+        _ => {}
+    }
+    let first = if random.u8(..4) == 0 { 0 } else { parts[0].len() };
+    let mut bytes = parts.concat();
+    for _ in 0..random.u8(..5) {
+        if first >= bytes.len() {
+            break;
+        }
+        let at = random.usize(first..bytes.len());
+        match random.u8(..7) {
+            0 => bytes[at] ^= 1 << random.u8(..8),
+            1 => bytes[at] = [0, 1, 0x7f, 0x80, 0xff][random.usize(..5)],
+            2 => bytes[at] = random.u8(..),
+            3 => bytes.insert(at, random.u8(..)),
+            4 => drop(bytes.remove(at)),
+            5 => bytes.truncate(at),
+            _ => {
+                let end = bytes.len().min(at + random.usize(1..40));
+                let again = bytes[at..end].to_vec();
+                bytes.splice(at..at, again);
+            }
+        }
+    }
+    bytes
+}
+
+fn connect(random: &mut fastrand::Rng, version: Version) -> Connect {
+    let expiry = [0, 1, 60, u32::MAX][random.usize(..4)];
+    let will = random.bool().then(|| Will { message: message(random), delay: Duration::from_secs(random.u64(..2)) });
+    Connect {
+        will,
+        clean_start: expiry == 0 || random.bool(),
+        // Few ids: they take each other's sessions.
+        ..raw::connect(version, &format!("fuzz-{}", random.u8(..20)), expiry)
+    }
+}
+
+fn packet(random: &mut fastrand::Rng) -> Packet {
+    let id = PacketId::new(random.u16(1..6)).expect("not zero");
+    let ack = Ack { id, reason: [Reason::SUCCESS, Reason::UNSPECIFIED, Reason::QUOTA_EXCEEDED][random.usize(..3)] };
+    match random.u8(..16) {
+        0 => Packet::PubAck(ack),
+        1 => Packet::PubRec(ack),
+        2 => Packet::PubRel(Ack::ok(id)),
+        3 => Packet::PubComp(Ack::ok(id)),
+        4 => Packet::PingReq,
+        5 => Packet::Disconnect { reason: Reason::SUCCESS, expiry: random.bool().then_some(5) },
+        6 => Packet::Unsubscribe { id, filters: vec![filter(random), filter(random)] },
+        7..=9 => {
+            let options = SubscribeOptions {
+                qos: qos(random),
+                no_local: random.bool(),
+                retain_as_published: random.bool(),
+                ..SubscribeOptions::default()
+            };
+            let filters = (0..random.usize(1..4)).map(|_| (filter(random), options)).collect();
+            let subscription_id = random.bool().then(|| random.u32(1..100));
+            Packet::Subscribe(Box::new(Subscribe { id, filters, subscription_id }))
+        }
+        _ => {
+            let message = message(random);
+            Packet::Publish(Publish {
+                id: (message.qos != QoS::AtMostOnce).then_some(id),
+                dup: false,
+                qos: message.qos,
+                retain: message.retain,
+                message: message.into(),
+                topic_alias: NonZeroU16::new(random.u16(..3)),
+                subscription_ids: Vec::new(),
+            })
+        }
+    }
+}
+
+fn message(random: &mut fastrand::Rng) -> Message {
+    let properties = Properties {
+        utf8: random.bool(),
+        expiry: random.bool().then_some(1),
+        content_type: random.bool().then(|| "text/plain".into()),
+        response_topic: random.bool().then(|| "fuzz/answer".into()),
+        correlation: random.bool().then(|| vec![0, 255]),
+        user: vec![("a".into(), "ü".into()); random.usize(..3)],
+    };
+    let topic = ["fuzz/a", "fuzz/b/c", "é", "/", "$SYS/x", "fuzz/日本"][random.usize(..6)];
+    let payload = vec![random.u8(..); [0, 1, 10, 300, 20_000][random.usize(..5)]];
+    Message {
+        qos: qos(random),
+        retain: random.u8(..4) == 0,
+        properties: random.bool().then(|| Box::new(properties)),
+        ..Message::new(topic, payload)
+    }
+}
+
+fn filter(random: &mut fastrand::Rng) -> std::sync::Arc<str> {
+    let deep = "+/".repeat(150);
+    ["#", "+", "fuzz/#", "fuzz/+/c", "fuzz/a", "é", "$SYS/#", "$share/g/fuzz/#", "", "a/#/b", &deep][random.usize(..11)]
+        .into()
+}
+
+fn qos(random: &mut fastrand::Rng) -> QoS {
+    [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][random.usize(..3)]
+}
