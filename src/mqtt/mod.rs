@@ -106,6 +106,26 @@ pub struct Connect {
     pub authentication_method: Option<Arc<str>>,
 }
 
+impl Connect {
+    /// A CONNECT with nothing but an id: clean start, no keep alive, no user, no will, no bound.
+    pub fn new(version: Version, client_id: impl Into<Arc<str>>) -> Self {
+        Self {
+            version,
+            client_id: client_id.into(),
+            clean_start: true,
+            expiry: 0,
+            keep_alive: Duration::ZERO,
+            user: None,
+            password: None,
+            will: None,
+            receive_maximum: NonZeroU16::MAX,
+            maximum_packet_size: None,
+            topic_alias_maximum: 0,
+            authentication_method: None,
+        }
+    }
+}
+
 /// The message that the broker publishes when a client vanishes (MQTT 5.0, 3.1.2.5).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Will {

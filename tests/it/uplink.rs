@@ -153,20 +153,7 @@ impl Client {
 }
 
 fn connect(client_id: &str, expiry: u32) -> Packet {
-    Packet::Connect(Box::new(Connect {
-        version: Version::V5,
-        client_id: client_id.into(),
-        clean_start: false,
-        expiry,
-        keep_alive: Duration::ZERO,
-        user: None,
-        password: None,
-        will: None,
-        receive_maximum: NonZeroU16::MAX,
-        maximum_packet_size: None,
-        topic_alias_maximum: 0,
-        authentication_method: None,
-    }))
+    Packet::Connect(Box::new(Connect { clean_start: false, expiry, ..Connect::new(Version::V5, client_id) }))
 }
 
 fn subscribe(filter: &str) -> Packet {

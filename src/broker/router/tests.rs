@@ -146,20 +146,7 @@ fn ok(id: u16) -> Ack {
 }
 
 fn connect(client_id: &str, expiry: u32) -> Connect {
-    Connect {
-        version: Version::V5,
-        client_id: client_id.into(),
-        clean_start: false,
-        expiry,
-        keep_alive: Duration::ZERO,
-        user: None,
-        password: None,
-        will: None,
-        receive_maximum: NonZeroU16::MAX,
-        maximum_packet_size: None,
-        topic_alias_maximum: 0,
-        authentication_method: None,
-    }
+    Connect { clean_start: false, expiry, ..Connect::new(Version::V5, client_id) }
 }
 
 fn publish(id: Option<u16>, qos: QoS, topic: &str) -> Packet {

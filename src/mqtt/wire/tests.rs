@@ -1,11 +1,14 @@
 //! Packets there and back, hostile bytes, and the checks on top of the codec crate.
 
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
 use tokio::io::{AsyncWriteExt, duplex};
 
 use super::*;
 use crate::clock::Timestamp;
 use crate::message::{Properties, QoS};
-use crate::mqtt::{Ack, ConnAck, Connect, RetainHandling, Subscribe, SubscribeOptions, Will};
+use crate::mqtt::{Ack, ConnAck, Connect, Publish, RetainHandling, Subscribe, SubscribeOptions, Will};
 
 fn id(n: u16) -> NonZeroU16 {
     NonZeroU16::new(n).unwrap()

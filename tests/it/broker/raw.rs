@@ -64,20 +64,7 @@ pub async fn refused(gateway: &Gateway, bytes: &[u8]) -> Vec<u8> {
 
 /// A CONNECT; clean when `expiry` is zero.
 pub fn connect(version: Version, client_id: &str, expiry: u32) -> Connect {
-    Connect {
-        version,
-        client_id: client_id.into(),
-        clean_start: expiry == 0,
-        expiry,
-        keep_alive: Duration::ZERO,
-        user: None,
-        password: None,
-        will: None,
-        receive_maximum: NonZeroU16::MAX,
-        maximum_packet_size: None,
-        topic_alias_maximum: 0,
-        authentication_method: None,
-    }
+    Connect { clean_start: expiry == 0, expiry, ..Connect::new(version, client_id) }
 }
 
 pub fn subscribe(filter: &str, qos: QoS) -> Packet {
