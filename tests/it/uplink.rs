@@ -1,7 +1,6 @@
 //! The uplink between a broker of ours and a Mosquitto as the cloud.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,8 +1,6 @@
 //! A client that does what no library does: single packets, any bytes.
 
-use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::time::Duration;
 
 use fieldpost::message::{Message, QoS};
 use fieldpost::mqtt::wire::{Framed, Writer};
