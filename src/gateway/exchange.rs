@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, interval, timeout};
 
 use crate::broker::{Broker, Link};
-use crate::mapping::{Mapping, Order};
+use crate::mapping::{Mapping, Wish};
 use crate::message::{Message, QoS};
 use crate::mqtt::{Ack, Connect, Packet, PacketId, Subscribe, SubscribeOptions, Version};
 use crate::reading::{Command, Reading, Report, Value};
@@ -144,7 +144,7 @@ impl Exchange {
                 Arc::make_mut(&mut message).retain = true;
             }
             match self.mapping.command(&message) {
-                Some(Ok(order)) => self.carry_out(message, order),
+                Some(Ok(wish)) => self.carry_out(message, wish),
                 Some(Err(refusal)) => {
                     self.broker.publish(self.mapping.result(&message, Err(&refusal.0))).await;
                 }
@@ -154,7 +154,7 @@ impl Exchange {
     }
 
     /// Hands a command to its bus; the outcome comes back by itself.
-    fn carry_out(&self, message: Arc<Message>, Order { device, point, value }: Order) {
+    fn carry_out(&self, message: Arc<Message>, Wish { device, point, value }: Wish) {
         let (reply, answer) = oneshot::channel();
         let command = Command { device: device.clone(), point, value: value.clone(), reply };
         let handed = match self.buses.get(&device) {

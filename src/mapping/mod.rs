@@ -18,7 +18,7 @@ use crate::message::{Message, QoS};
 use crate::mqtt::topic::check_name;
 use crate::reading::{Reading, Report, Value};
 
-pub use command::{Order, Refusal};
+pub use command::{Refusal, Wish};
 
 /// The payload of a status topic while its gateway or device is there.
 pub const ONLINE: &str = "online";
@@ -103,13 +103,13 @@ impl Mapping {
     }
 
     /// What `message` wants written; none when it is on no command topic, or only clears what was retained there.
-    pub fn command(&self, message: &Message) -> Option<Result<Order, Refusal>> {
+    pub fn command(&self, message: &Message) -> Option<Result<Wish, Refusal>> {
         let route = self.commanded(&message.topic)?;
         if message.retain && message.payload.is_empty() {
             return None;
         }
-        let order = |value| Order { device: route.device.clone(), point: route.point.clone(), value };
-        Some(command::value(message).map(order))
+        let wish = |value| Wish { device: route.device.clone(), point: route.point.clone(), value };
+        Some(command::value(message).map(wish))
     }
 
     /// What to tell about the command in `message`, carried out or refused: one message on `<topic>/set/result`, and one

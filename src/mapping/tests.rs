@@ -98,8 +98,8 @@ fn devices_come_and_go_on_their_status_topics() {
 fn takes_commands_for_writable_points_only() {
     let mapping = mapping();
     assert_eq!(mapping.command_filters(), ["plant/tank/pump/set"]);
-    let order = Order { device: "tank".into(), point: "pump".into(), value: Value::Text("on".into()) };
-    assert_eq!(mapping.command(&Message::new("plant/tank/pump/set", "on")), Some(Ok(order)));
+    let wish = Wish { device: "tank".into(), point: "pump".into(), value: Value::Text("on".into()) };
+    assert_eq!(mapping.command(&Message::new("plant/tank/pump/set", "on")), Some(Ok(wish)));
     for elsewhere in ["plant/tank/level/set", "plant/tank/pump", "plant/tank/pump/set/result", "set", "/set"] {
         assert_eq!(mapping.command(&Message::new(elsewhere, "1")), None, "{elsewhere}");
     }
