@@ -123,6 +123,7 @@ impl Gateway {
     /// error: it is tried until it is.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let access = access(&config)?;
+        let has_rules = !config.broker.acl.is_empty();
         let max_packet = u32::try_from(config.broker.max_packet.0).unwrap_or(u32::MAX);
         let listener = Listener::bind(&config.broker.listen, access.clone(), config.broker.max_clients, max_packet)
             .await
@@ -190,6 +191,8 @@ impl Gateway {
             drop(reports);
         });
         let mapping = Mapping::new(config.gateway.id.clone(), config.routes);
+        // The exchange does not know who sent a command, and so not where that client may publish.
+        let mapping = if has_rules { mapping.without_responses() } else { mapping };
         let exchange = Exchange::new(mapping, broker.clone(), reported, commands, points);
         // It ends when the last poller has: what they have reported is still published.
         inward.spawn("the exchange", exchange.run(pulse("the exchange".into())));

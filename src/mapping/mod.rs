@@ -65,6 +65,8 @@ pub struct Mapping {
     points: HashMap<Arc<str>, HashMap<Arc<str>, usize>>,
     /// Into `routes`, by topic.
     topics: HashMap<Arc<str>, usize>,
+    /// Whether results also go where the commands ask for them.
+    responds: bool,
 }
 
 impl Mapping {
@@ -76,7 +78,17 @@ impl Mapping {
             points.entry(route.device.clone()).or_default().insert(route.point.clone(), index);
             topics.insert(route.topic.clone(), index);
         }
-        Self { gateway: gateway_id, routes: routes.into_iter().map(|route| (route, None)).collect(), points, topics }
+        let routes = routes.into_iter().map(|route| (route, None)).collect();
+        Self { gateway: gateway_id, routes, points, topics, responds: true }
+    }
+
+    /// The same, but a command's response topic is ignored.
+    ///
+    /// The gateway may publish everywhere. Where clients may not, a response topic would let them do it through the
+    /// gateway: so this is for brokers with access rules.
+    #[must_use]
+    pub fn without_responses(self) -> Self {
+        Self { responds: false, ..self }
     }
 
     /// The messages for what a bus told at `now`: readings that their points' rules want, each on its topic, and whether
@@ -113,7 +125,7 @@ impl Mapping {
     }
 
     /// What to tell about the command in `message`, carried out or refused: one message on `<topic>/set/result`, and one
-    /// on the response topic if it has one (MQTT 5.0, 4.10).
+    /// on the response topic if it has one (MQTT 5.0, 4.10), unless [`Mapping::without_responses`].
     pub fn result(&self, message: &Message, outcome: Result<&Value, &str>) -> Vec<Message> {
         let payload = command::outcome(outcome);
         let mut messages = vec![Message::new(format!("{}/result", message.topic), payload.clone())];
@@ -148,7 +160,8 @@ impl Mapping {
     /// A requester names the response topic, but it is the gateway that publishes there: not where its own readings,
     /// states and commands are, or an answer could pass for one of them, or be a command itself, for ever.
     fn may_answer_on(&self, topic: &str) -> bool {
-        check_name(topic).is_ok()
+        self.responds
+            && check_name(topic).is_ok()
             && !topic.starts_with('$')
             && !topic.starts_with("fieldpost/")
             && !self.topics.contains_key(topic)

@@ -137,6 +137,13 @@ fn answers_a_request_where_it_asks_for_it() {
 }
 
 #[test]
+fn without_responses_a_request_is_answered_on_the_result_topic_only() {
+    let mapping = mapping().without_responses();
+    let messages = mapping.result(&request("plant/tank/pump/set", "answers/me"), Ok(&Value::Int(1)));
+    assert_eq!(messages.iter().map(|m| &*m.topic).collect::<Vec<_>>(), ["plant/tank/pump/set/result"]);
+}
+
+#[test]
 fn an_answer_never_passes_for_a_reading_a_state_or_a_command() {
     let topics = ["plant/tank/pump/set", "plant/tank/level", "fieldpost/plant7/status", "$SYS/broker", "answers/#", ""];
     for topic in topics {
