@@ -36,8 +36,9 @@ use exchange::Exchange;
 const REPORTS: usize = 256;
 /// Commands that wait for one bus.
 const COMMANDS: usize = 16;
-/// How long each stage of stopping may take.
-const GRACE: Duration = Duration::from_secs(8);
+/// How long each stage of stopping may take: all five of them, and the second that the runtime takes to end, have to fit
+/// into `TimeoutStopSec` of the unit, or systemd kills a gateway that still saves.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// A running gateway.
 #[derive(Debug)]
@@ -123,6 +124,7 @@ impl Gateway {
     /// error: it is tried until it is.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let access = access(&config)?;
+        let has_rules = !config.broker.acl.is_empty();
         let max_packet = u32::try_from(config.broker.max_packet.0).unwrap_or(u32::MAX);
         let listener = Listener::bind(&config.broker.listen, access.clone(), config.broker.max_clients, max_packet)
             .await
@@ -190,6 +192,8 @@ impl Gateway {
             drop(reports);
         });
         let mapping = Mapping::new(config.gateway.id.clone(), config.routes);
+        // The exchange does not know who sent a command, and so not where that client may publish.
+        let mapping = if has_rules { mapping.without_responses() } else { mapping };
         let exchange = Exchange::new(mapping, broker.clone(), reported, commands, points);
         // It ends when the last poller has: what they have reported is still published.
         inward.spawn("the exchange", exchange.run(pulse("the exchange".into())));
@@ -238,7 +242,10 @@ impl Gateway {
         }
         tracing::info!("stopping");
         self.inward.finish().await;
-        self.broker.publish(vec![Message::retained(mapping::status_topic(&self.id), "offline")]).await;
+        let offline = vec![Message::retained(mapping::status_topic(&self.id), "offline")];
+        if timeout(GRACE, self.broker.publish(offline)).await.is_err() {
+            tracing::warn!("the broker is too far behind to say that the gateway goes offline");
+        }
         self.uplinks.finish().await;
         if timeout(GRACE, self.broker.stop()).await.is_err() {
             tracing::error!("the broker did not stop in time; what it had not acknowledged may be lost");

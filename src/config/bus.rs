@@ -98,10 +98,16 @@ fn endpoint(tcp: Tcp, out: &mut Diagnostics) -> link::Tcp {
 }
 
 fn line(serial: Serial, out: &mut Diagnostics) -> link::Serial {
-    if let Some(baud) = serial.baud.as_ref().filter(|baud| !(50..=4_000_000).contains(baud.get_ref())) {
-        let help = "usual are 9600, 19200 and 115200".to_owned();
-        out.push(Diagnostic::error("no port is this fast or slow").at(baud.span()).help(help));
-    }
+    // What is wrong is told and then taken for the default: who reckons with it later must not stumble over it.
+    let baud = match serial.baud {
+        Some(baud) if !(50..=4_000_000).contains(baud.get_ref()) => {
+            let help = "usual are 9600, 19200 and 115200".to_owned();
+            out.push(Diagnostic::error("no port is this fast or slow").at(baud.span()).help(help));
+            BAUD
+        }
+        Some(baud) => baud.into_inner(),
+        None => BAUD,
+    };
     let mut bits = |value: Option<Spanned<u8>>, least, most, otherwise| match value {
         Some(value) if !(least..=most).contains(value.get_ref()) => {
             out.push(Diagnostic::error(format!("this is {least} to {most}")).at(value.span()));
@@ -114,7 +120,7 @@ fn line(serial: Serial, out: &mut Diagnostics) -> link::Serial {
         port: serial.port,
         data_bits: bits(serial.data_bits, 5, 8, 8),
         stop_bits: bits(serial.stop_bits, 1, 2, 1),
-        baud: serial.baud.map_or(BAUD, Spanned::into_inner),
+        baud,
         parity: match serial.parity {
             Letter::None => Parity::None,
             Letter::Even => Parity::Even,

@@ -12,7 +12,7 @@ use crate::reading::Value;
 
 /// A wish to write a point; whether the value fits is for the bus to say.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Order {
+pub struct Wish {
     /// The device's name in the config.
     pub device: Arc<str>,
     /// The point's name within its device.

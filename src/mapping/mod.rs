@@ -18,7 +18,7 @@ use crate::message::{Message, QoS};
 use crate::mqtt::topic::check_name;
 use crate::reading::{Reading, Report, Value};
 
-pub use command::{Order, Refusal};
+pub use command::{Refusal, Wish};
 
 /// The payload of a status topic while its gateway or device is there.
 pub const ONLINE: &str = "online";
@@ -65,6 +65,8 @@ pub struct Mapping {
     points: HashMap<Arc<str>, HashMap<Arc<str>, usize>>,
     /// Into `routes`, by topic.
     topics: HashMap<Arc<str>, usize>,
+    /// Whether results also go where the commands ask for them.
+    responds: bool,
 }
 
 impl Mapping {
@@ -76,7 +78,17 @@ impl Mapping {
             points.entry(route.device.clone()).or_default().insert(route.point.clone(), index);
             topics.insert(route.topic.clone(), index);
         }
-        Self { gateway: gateway_id, routes: routes.into_iter().map(|route| (route, None)).collect(), points, topics }
+        let routes = routes.into_iter().map(|route| (route, None)).collect();
+        Self { gateway: gateway_id, routes, points, topics, responds: true }
+    }
+
+    /// The same, but a command's response topic is ignored.
+    ///
+    /// The gateway may publish everywhere. Where clients may not, a response topic would let them do it through the
+    /// gateway: so this is for brokers with access rules.
+    #[must_use]
+    pub fn without_responses(self) -> Self {
+        Self { responds: false, ..self }
     }
 
     /// The messages for what a bus told at `now`: readings that their points' rules want, each on its topic, and whether
@@ -103,17 +115,17 @@ impl Mapping {
     }
 
     /// What `message` wants written; none when it is on no command topic, or only clears what was retained there.
-    pub fn command(&self, message: &Message) -> Option<Result<Order, Refusal>> {
+    pub fn command(&self, message: &Message) -> Option<Result<Wish, Refusal>> {
         let route = self.commanded(&message.topic)?;
         if message.retain && message.payload.is_empty() {
             return None;
         }
-        let order = |value| Order { device: route.device.clone(), point: route.point.clone(), value };
-        Some(command::value(message).map(order))
+        let wish = |value| Wish { device: route.device.clone(), point: route.point.clone(), value };
+        Some(command::value(message).map(wish))
     }
 
     /// What to tell about the command in `message`, carried out or refused: one message on `<topic>/set/result`, and one
-    /// on the response topic if it has one (MQTT 5.0, 4.10).
+    /// on the response topic if it has one (MQTT 5.0, 4.10), unless [`Mapping::without_responses`].
     pub fn result(&self, message: &Message, outcome: Result<&Value, &str>) -> Vec<Message> {
         let payload = command::outcome(outcome);
         let mut messages = vec![Message::new(format!("{}/result", message.topic), payload.clone())];
@@ -148,7 +160,8 @@ impl Mapping {
     /// A requester names the response topic, but it is the gateway that publishes there: not where its own readings,
     /// states and commands are, or an answer could pass for one of them, or be a command itself, for ever.
     fn may_answer_on(&self, topic: &str) -> bool {
-        check_name(topic).is_ok()
+        self.responds
+            && check_name(topic).is_ok()
             && !topic.starts_with('$')
             && !topic.starts_with("fieldpost/")
             && !self.topics.contains_key(topic)

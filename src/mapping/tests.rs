@@ -98,8 +98,8 @@ fn devices_come_and_go_on_their_status_topics() {
 fn takes_commands_for_writable_points_only() {
     let mapping = mapping();
     assert_eq!(mapping.command_filters(), ["plant/tank/pump/set"]);
-    let order = Order { device: "tank".into(), point: "pump".into(), value: Value::Text("on".into()) };
-    assert_eq!(mapping.command(&Message::new("plant/tank/pump/set", "on")), Some(Ok(order)));
+    let wish = Wish { device: "tank".into(), point: "pump".into(), value: Value::Text("on".into()) };
+    assert_eq!(mapping.command(&Message::new("plant/tank/pump/set", "on")), Some(Ok(wish)));
     for elsewhere in ["plant/tank/level/set", "plant/tank/pump", "plant/tank/pump/set/result", "set", "/set"] {
         assert_eq!(mapping.command(&Message::new(elsewhere, "1")), None, "{elsewhere}");
     }
@@ -134,6 +134,13 @@ fn answers_a_request_where_it_asks_for_it() {
     let properties = response.properties.as_deref().expect("an answer has properties");
     assert_eq!(properties.correlation.as_deref(), Some(&[1, 0, 255][..]));
     assert_eq!(properties.response_topic, None);
+}
+
+#[test]
+fn without_responses_a_request_is_answered_on_the_result_topic_only() {
+    let mapping = mapping().without_responses();
+    let messages = mapping.result(&request("plant/tank/pump/set", "answers/me"), Ok(&Value::Int(1)));
+    assert_eq!(messages.iter().map(|m| &*m.topic).collect::<Vec<_>>(), ["plant/tank/pump/set/result"]);
 }
 
 #[test]

@@ -25,6 +25,7 @@ fn exit_codes_are_those_of_sysexits() {
         (&["check", "warning-full-example/fieldpost.toml"], 0),
         (&["check", "warning-no-points/fieldpost.toml"], 0),
         (&["check", "syntax/fieldpost.toml"], 78),
+        (&["check", "line-speed/fieldpost.toml"], 78),
         (&["check", "not-there/fieldpost.toml"], 78),
         (&["run", "unknown-bus/fieldpost.toml"], 78),
     ] {
