@@ -1,7 +1,6 @@
 //! Between wires and topics: reports become messages, messages on `…/set` become commands, and their results messages.
 
 use std::collections::HashMap;
-use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +25,9 @@ const BATCH: usize = 64;
 
 /// What becomes of a command when its bus is gone.
 const STOPPED: &str = "the gateway stopped before the command was carried out";
+
+/// How many commands may be under way at the same time, over all buses.
+const UNDER_WAY: usize = 64;
 
 /// The commands' way to a bus, by the name of a device on it.
 pub(super) type Buses = HashMap<Arc<str>, mpsc::Sender<Command>>;
@@ -103,7 +105,7 @@ impl Exchange {
 
     async fn subscribe(&self) -> Link {
         let link = self.broker.link().await;
-        let mut packets = vec![Packet::Connect(Box::new(connect()))];
+        let mut packets = vec![Packet::Connect(Box::new(Connect::new(Version::V5, "$commands")))];
         // Retained commands are asked for as well: who sent one is told that it is not carried out.
         let options = SubscribeOptions { qos: QoS::AtLeastOnce, retain_as_published: true, ..Default::default() };
         let filters: Vec<_> =
@@ -154,56 +156,42 @@ impl Exchange {
                 Arc::make_mut(&mut message).retain = true;
             }
             match self.mapping.command(&message) {
-                Some(Ok(wish)) => self.carry_out(message, wish),
-                Some(Err(refusal)) => {
-                    self.broker.publish(self.mapping.result(&message, Err(&refusal.0))).await;
+                Some(Ok(wish)) => {
+                    if let Err(why) = self.carry_out(message.clone(), wish) {
+                        self.tell(&(message, Err(why))).await;
+                    }
                 }
+                Some(Err(refusal)) => self.tell(&(message, Err(refusal.0))).await,
                 None => {}
             }
         }
     }
 
     /// Hands a command to its bus; the outcome comes back by itself.
-    fn carry_out(&mut self, message: Arc<Message>, Wish { device, point, value }: Wish) {
+    ///
+    /// # Errors
+    /// When it is not even handed over; the text says why.
+    fn carry_out(&mut self, message: Arc<Message>, Wish { device, point, value }: Wish) -> Result<(), String> {
+        if self.under_way.len() >= UNDER_WAY {
+            return Err("too many commands are under way already".to_owned());
+        }
+        let bus = self.buses.get(&device).ok_or_else(|| format!("there is no device `{device}`"))?;
         let (reply, answer) = oneshot::channel();
-        let command = Command { device: device.clone(), point, value: value.clone(), reply };
-        let handed = match self.buses.get(&device) {
-            Some(bus) => bus.try_send(command).map_err(|e| match e {
-                TrySendError::Full(_) => "too many commands wait for this bus already".to_owned(),
-                TrySendError::Closed(_) => STOPPED.to_owned(),
-            }),
-            None => Err(format!("there is no device `{device}`")),
-        };
+        let command = Command { device, point, value: value.clone(), reply };
+        bus.try_send(command).map_err(|e| match e {
+            TrySendError::Full(_) => "too many commands wait for this bus already".to_owned(),
+            TrySendError::Closed(_) => STOPPED.to_owned(),
+        })?;
         self.under_way.spawn(async move {
-            let outcome = match handed {
-                Err(why) => Err(why),
-                Ok(()) => match timeout(COMMAND_TIMEOUT, answer).await {
-                    Ok(Ok(Ok(()))) => Ok(value),
-                    Ok(Ok(Err(error))) => Err(error.to_string()),
-                    Ok(Err(_)) => Err(STOPPED.to_owned()),
-                    Err(_) => Err("the command was not carried out in time".to_owned()),
-                },
+            let outcome = match timeout(COMMAND_TIMEOUT, answer).await {
+                Ok(Ok(Ok(()))) => Ok(value),
+                Ok(Ok(Err(error))) => Err(error.to_string()),
+                Ok(Err(_)) => Err(STOPPED.to_owned()),
+                Err(_) => Err("the bus did not come to it in time".to_owned()),
             };
             (message, outcome)
         });
-    }
-}
-
-/// The session in which the commands come.
-fn connect() -> Connect {
-    Connect {
-        version: Version::V5,
-        client_id: "$commands".into(),
-        clean_start: true,
-        expiry: 0,
-        keep_alive: Duration::ZERO,
-        user: None,
-        password: None,
-        will: None,
-        receive_maximum: NonZeroU16::MAX,
-        maximum_packet_size: None,
-        topic_alias_maximum: 0,
-        authentication_method: None,
+        Ok(())
     }
 }
 
@@ -241,11 +229,11 @@ mod tests {
     /// A subscriber to `filter`, connected and acknowledged.
     async fn subscriber(broker: &Broker, filter: &str) -> Link {
         let mut link = broker.link().await;
-        let connect = Connect { client_id: "subscriber".into(), ..connect() };
+        let connect = Connect::new(Version::V5, "subscriber");
         let filters = vec![(filter.into(), SubscribeOptions::default())];
         let subscribe = Subscribe { id: PacketId::MIN, filters, subscription_id: None };
         link.send(vec![Packet::Connect(Box::new(connect)), Packet::Subscribe(Box::new(subscribe))]).await;
-        while !link.recv().await.expect("it is open").iter().any(|p| matches!(p, Packet::SubAck(_))) {}
+        while !link.recv().await.expect("it is open").iter().any(|p| matches!(p, Packet::SubAck { .. })) {}
         link
     }
 
