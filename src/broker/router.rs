@@ -208,7 +208,7 @@ impl Router {
                 self.deadlines(now, effects);
                 if now.instant - self.swept >= SWEEP_EVERY {
                     self.swept = now.instant;
-                    self.retained.expire(now.wall).into_iter().for_each(|cleared| self.tail.retain(cleared));
+                    self.retained.expire(now.wall).into_iter().for_each(|cleared| self.tail.clear_retained(cleared));
                 }
                 self.commit(now, effects);
             }

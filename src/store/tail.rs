@@ -36,6 +36,8 @@ struct Pending<W> {
     message: Arc<Message>,
     /// The queues that have not acknowledged it.
     open: Vec<(QueueId, Delivery)>,
+    /// It is to be kept as its topic's retained message as well.
+    retain: bool,
     entered: Instant,
     waiter: Option<W>,
 }
@@ -56,18 +58,19 @@ impl<W> Default for Tail<W> {
 }
 
 impl<W> Tail<W> {
-    /// Adds an entry that entered `queues` (one at least); ids must grow.
+    /// Adds an entry that entered `queues`, or is to be kept as retained, or both; ids must grow.
     pub fn append(
         &mut self,
         id: EntryId,
         message: Arc<Message>,
         queues: Vec<(QueueId, Delivery)>,
+        retain: bool,
         waiter: Option<W>,
         now: Instant,
     ) {
-        debug_assert!(self.entries.back().is_none_or(|last| last.id < id) && !queues.is_empty());
+        debug_assert!(self.entries.back().is_none_or(|last| last.id < id) && (retain || !queues.is_empty()));
         self.bytes += message.size();
-        self.entries.push_back(Pending { id, message, open: queues, entered: now, waiter });
+        self.entries.push_back(Pending { id, message, open: queues, retain, entered: now, waiter });
     }
 
     /// Notes that the reader of `queue` is done with entry `id`; `oldest` when no older entry of that queue is open.
@@ -79,7 +82,7 @@ impl<W> Tail<W> {
         if in_tail {
             let entry = &mut self.entries[place];
             entry.open.retain(|(open, _)| *open != queue);
-            if entry.open.is_empty() {
+            if entry.is_elided() {
                 released = entry.waiter.take();
             }
         }
@@ -109,7 +112,7 @@ impl<W> Tail<W> {
         let mut released = Vec::new();
         for entry in &mut self.entries {
             entry.open.retain(|(open, _)| *open != queue);
-            if entry.open.is_empty() {
+            if entry.is_elided() {
                 released.extend(entry.waiter.take());
             }
         }
@@ -117,8 +120,8 @@ impl<W> Tail<W> {
         released
     }
 
-    /// Notes a retained message that was set, or cleared by an empty payload.
-    pub fn retain(&mut self, message: Arc<Message>) {
+    /// Notes a retained message that is cleared (its payload is empty), with nobody waiting for it.
+    pub fn clear_retained(&mut self, message: Arc<Message>) {
         self.retained.insert(message.topic.clone(), message);
     }
 
@@ -137,17 +140,21 @@ impl<W> Tail<W> {
         self.entries.iter().find(|e| e.open.iter().any(|(open, _)| *open == queue)).map(|e| e.message.at)
     }
 
-    /// The batch that is due: every entry up to the last one that has waited for `window`, or that a queue without a
-    /// reader wants (`reading` says which have one), and all other changes. `None` while one is being written, or
+    /// The batch that is due: every entry up to the last one that has waited for `window`, that a queue without a reader
+    /// wants (`reading` says which have one) or that is to be kept as retained, and all other changes. `None` while one is being written, or
     /// when there is nothing to write.
     pub fn take(&mut self, window: Duration, now: Instant, reading: impl Fn(QueueId) -> bool) -> Option<Batch> {
         if self.writing.is_some() {
             return None;
         }
         let due = |e: &Pending<W>| {
-            !e.open.is_empty() && (now - e.entered >= window || e.open.iter().any(|(queue, _)| !reading(*queue)))
+            let waits = !e.open.is_empty() && now - e.entered >= window;
+            e.retain || waits || e.open.iter().any(|(queue, _)| !reading(*queue))
         };
         let until = self.entries.iter().rposition(due).map(|last| self.entries[last].id).unwrap_or_default();
+        for entry in self.entries.iter().take_while(|e| e.id <= until).filter(|e| e.retain) {
+            self.retained.insert(entry.message.topic.clone(), entry.message.clone());
+        }
         let batch = Batch {
             ended: std::mem::take(&mut self.ended),
             sessions: std::mem::take(&mut self.sessions).into_values().collect(),
@@ -179,9 +186,16 @@ impl<W> Tail<W> {
     fn forget_elided(&mut self) {
         // Entries being written stay until the commit: it ends at their id.
         let writing = self.writing.unwrap_or_default();
-        while let Some(entry) = self.entries.pop_front_if(|e| e.open.is_empty() && e.id > writing) {
+        while let Some(entry) = self.entries.pop_front_if(|e| e.is_elided() && e.id > writing) {
             self.bytes -= entry.message.size();
         }
+    }
+}
+
+impl<W> Pending<W> {
+    /// Whether nothing of it needs the disk any more.
+    fn is_elided(&self) -> bool {
+        self.open.is_empty() && !self.retain
     }
 }
 
@@ -197,7 +211,7 @@ mod tests {
     fn append(tail: &mut Tail<u64>, id: u64, queues: &[QueueId], now: Instant) {
         let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new() };
         let queues = queues.iter().map(|q| (*q, delivery.clone())).collect();
-        tail.append(EntryId(id), Arc::new(Message::new("t", "12345")), queues, Some(id), now);
+        tail.append(EntryId(id), Arc::new(Message::new("t", "12345")), queues, false, Some(id), now);
     }
 
     fn ids(batch: &Batch) -> Vec<u64> {
@@ -268,6 +282,20 @@ mod tests {
         let batch = tail.take(WINDOW, now + WINDOW, |_| true).unwrap();
         assert_eq!((ids(&batch), batch.ended), (vec![2], vec![Q1]));
         assert_eq!(batch.appends[0].queues.len(), 1);
+    }
+
+    #[test]
+    fn a_retained_message_is_durable_when_it_is_written_whoever_has_acknowledged_it() {
+        let (mut tail, now) = (Tail::default(), Instant::now());
+        let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new() };
+        let message = |payload: &str| Arc::new(Message::retained("t", payload.to_owned()));
+        tail.append(EntryId(1), message("old"), vec![(Q1, delivery)], true, Some(1), now);
+        tail.append(EntryId(2), message("new"), Vec::new(), true, Some(2), now);
+        assert_eq!(tail.ack(Q1, EntryId(1), true), None);
+        let batch = tail.take(WINDOW, now, |_| true).unwrap();
+        assert_eq!((ids(&batch), batch.retained), (vec![], vec![message("new")]));
+        assert_eq!(tail.committed(), (vec![1, 2], Some(EntryId(2))));
+        assert_eq!(tail.bytes(), 0);
     }
 
     /// Every waiter is told exactly once, whatever the interleaving, and what is never acknowledged is written.

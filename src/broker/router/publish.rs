@@ -90,7 +90,7 @@ impl Router {
     }
 
     /// Gives a message to every session that wants it. Its publisher, if it waits, is told when the message is durable:
-    /// at once when no durable queue wants it.
+    /// at once when no durable queue wants it and it is not retained.
     ///
     /// # Errors
     /// `QUOTA_EXCEEDED` when a durable queue wants it and the store takes no more; then nobody got it. Only a publisher that waits is refused.
@@ -119,9 +119,8 @@ impl Router {
                 !misses
             });
         }
-        if message.retain {
-            self.retain(from, &message);
-        }
+        // A reading is read anew after a restart; what clients publish is not, and has to be kept.
+        let keep = message.retain && self.retain(&message) && from.is_some();
         let id = self.new_entry();
         let mut queues = Vec::new();
         for (key, delivery) in &matches {
@@ -129,13 +128,13 @@ impl Router {
                 queues.push((queue, delivery.clone()));
             }
         }
-        if queues.is_empty() {
+        if queues.is_empty() && !keep {
             if let Some(waiter) = waiter {
                 let reason = if matches.is_empty() { Reason::NO_MATCHING_SUBSCRIBERS } else { Reason::SUCCESS };
                 self.release(Waiter { reason, ..waiter }, effects);
             }
         } else {
-            self.tail.append(id, message, queues, waiter, now.instant);
+            self.tail.append(id, message, queues, keep, waiter, now.instant);
         }
         for (key, _) in matches.drain(..) {
             self.pump(key, now, effects);
@@ -144,17 +143,15 @@ impl Router {
         Ok(())
     }
 
-    fn retain(&mut self, from: Option<SessionKey>, message: &Arc<Message>) {
+    /// Sets or clears the retained message of a topic; false when there is no room for one more.
+    fn retain(&mut self, message: &Arc<Message>) -> bool {
         if !self.retained.has_room(message, self.limits.retained) {
             self.dropped += 1;
             tracing::debug!("{} is not retained: {} messages are already", message.topic, self.retained.len());
-            return;
+            return false;
         }
         self.retained.set(message);
-        // A reading is read anew after a restart; what clients publish is not.
-        if from.is_some() {
-            self.tail.retain(message.clone());
-        }
+        true
     }
 
     /// Fills `self.matches`: each session once, with the highest QoS and all identifiers of its filters that match.

@@ -94,7 +94,7 @@ impl Router {
             };
             let id = self.new_entry();
             if let Some(queue) = self.enqueue(key, id, &message, delivery.clone(), Bound { entries, bytes }) {
-                self.tail.append(id, message, vec![(queue, delivery)], None, now.instant);
+                self.tail.append(id, message, vec![(queue, delivery)], false, None, now.instant);
             }
         }
     }

@@ -609,3 +609,16 @@ fn time_away_before_a_restart_counts_for_a_session_s_end() {
     world.apply(Event::Tick);
     assert_eq!(world.router.sessions.len(), 0);
 }
+
+#[test]
+fn a_retained_message_is_acknowledged_when_it_is_on_disk() {
+    let mut world = World::new();
+    world.open(2, connect("publisher", 0));
+    let message = Message { qos: QoS::AtLeastOnce, ..Message::retained("t", "x") };
+    world.packet(2, packet_of(Some(7), message));
+    assert_eq!(world.sent(2), []);
+    world.window();
+    assert_eq!(world.committing.as_ref().map(|batch| batch.retained.len()), Some(1));
+    world.committed();
+    assert_eq!(world.sent(2), [Packet::PubAck(ok(7))]);
+}
