@@ -5,7 +5,9 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, timeout};
 
 use crate::broker::{Broker, Link};
@@ -17,8 +19,13 @@ use crate::status::{self, Pulse};
 
 /// How long a command may take before its sender is told that nobody knows.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the last commands may take to tell how they ended, once the buses have stopped.
+const LAST_OUTCOMES: Duration = Duration::from_secs(1);
 /// Reports taken at once.
 const BATCH: usize = 64;
+
+/// What becomes of a command when its bus is gone.
+const STOPPED: &str = "the gateway stopped before the command was carried out";
 
 /// The commands' way to a bus, by the name of a device on it.
 pub(super) type Buses = HashMap<Arc<str>, mpsc::Sender<Command>>;
@@ -32,7 +39,8 @@ pub(super) struct Exchange {
     points: watch::Sender<Vec<status::Point>>,
     /// Where each point stands in `points`.
     places: HashMap<(Arc<str>, Arc<str>), usize>,
-    outcomes: (mpsc::Sender<Outcome>, mpsc::Receiver<Outcome>),
+    /// The commands on their way.
+    under_way: JoinSet<Outcome>,
 }
 
 /// How a command ended: the message that asked, and what came of it.
@@ -48,10 +56,10 @@ impl Exchange {
     ) -> Self {
         let places =
             points.borrow().iter().enumerate().map(|(i, p)| ((p.device.clone(), p.point.clone()), i)).collect();
-        Self { mapping, broker, reports, buses, points, places, outcomes: mpsc::channel(BATCH) }
+        Self { mapping, broker, reports, buses, points, places, under_way: JoinSet::new() }
     }
 
-    /// Goes on until the last poller is gone and all that it reported is published.
+    /// Goes on until the last poller is gone and all that it reported is published, the results of commands included.
     pub(super) async fn run(mut self, pulse: Pulse) {
         let mut link = self.subscribe().await;
         let mut reports = Vec::with_capacity(BATCH);
@@ -60,7 +68,7 @@ impl Exchange {
             tokio::select! {
                 n = self.reports.recv_many(&mut reports, BATCH) => {
                     if n == 0 {
-                        return;
+                        return self.finish().await;
                     }
                     self.publish(&mut reports).await;
                 }
@@ -68,32 +76,34 @@ impl Exchange {
                     Some(packets) => self.commands(&link, packets).await,
                     None => return,
                 },
-                Some((message, outcome)) = self.outcomes.1.recv() => {
-                    let outcome = outcome.as_ref().map_err(String::as_str);
-                    self.broker.publish(self.mapping.result(&message, outcome)).await;
-                }
+                Some(Ok(outcome)) = self.under_way.join_next() => self.tell(&outcome).await,
                 _ = beat.tick() => pulse.beat(),
             }
         }
     }
 
+    /// Tells how the last commands ended: the buses have carried them out, or are gone.
+    async fn finish(mut self) {
+        let last = async {
+            while let Some(ended) = self.under_way.join_next().await {
+                if let Ok(outcome) = ended {
+                    self.tell(&outcome).await;
+                }
+            }
+        };
+        if timeout(LAST_OUTCOMES, last).await.is_err() {
+            tracing::warn!("{} command(s) were still under way; nobody is told of their results", self.under_way.len());
+        }
+    }
+
+    async fn tell(&self, (message, outcome): &Outcome) {
+        let outcome = outcome.as_ref().map_err(String::as_str);
+        self.broker.publish(self.mapping.result(message, outcome)).await;
+    }
+
     async fn subscribe(&self) -> Link {
         let link = self.broker.link().await;
-        let connect = Connect {
-            version: Version::V5,
-            client_id: "$commands".into(),
-            clean_start: true,
-            expiry: 0,
-            keep_alive: Duration::ZERO,
-            user: None,
-            password: None,
-            will: None,
-            receive_maximum: NonZeroU16::MAX,
-            maximum_packet_size: None,
-            topic_alias_maximum: 0,
-            authentication_method: None,
-        };
-        let mut packets = vec![Packet::Connect(Box::new(connect))];
+        let mut packets = vec![Packet::Connect(Box::new(connect()))];
         // Retained commands are asked for as well: who sent one is told that it is not carried out.
         let options = SubscribeOptions { qos: QoS::AtLeastOnce, retain_as_published: true, ..Default::default() };
         let filters: Vec<_> =
@@ -133,7 +143,7 @@ impl Exchange {
         });
     }
 
-    async fn commands(&self, link: &Link, packets: Vec<Packet>) {
+    async fn commands(&mut self, link: &Link, packets: Vec<Packet>) {
         for packet in packets {
             let Packet::Publish(publish) = packet else { continue };
             if let Some(id) = publish.id {
@@ -154,25 +164,128 @@ impl Exchange {
     }
 
     /// Hands a command to its bus; the outcome comes back by itself.
-    fn carry_out(&self, message: Arc<Message>, Wish { device, point, value }: Wish) {
+    fn carry_out(&mut self, message: Arc<Message>, Wish { device, point, value }: Wish) {
         let (reply, answer) = oneshot::channel();
         let command = Command { device: device.clone(), point, value: value.clone(), reply };
         let handed = match self.buses.get(&device) {
-            Some(bus) => bus.try_send(command).map_err(|_| "too many commands wait for this bus already".to_owned()),
+            Some(bus) => bus.try_send(command).map_err(|e| match e {
+                TrySendError::Full(_) => "too many commands wait for this bus already".to_owned(),
+                TrySendError::Closed(_) => STOPPED.to_owned(),
+            }),
             None => Err(format!("there is no device `{device}`")),
         };
-        let outcomes = self.outcomes.0.clone();
-        tokio::spawn(async move {
+        self.under_way.spawn(async move {
             let outcome = match handed {
                 Err(why) => Err(why),
                 Ok(()) => match timeout(COMMAND_TIMEOUT, answer).await {
                     Ok(Ok(Ok(()))) => Ok(value),
                     Ok(Ok(Err(error))) => Err(error.to_string()),
-                    Ok(Err(_)) => Err("the gateway stopped before the command was carried out".to_owned()),
+                    Ok(Err(_)) => Err(STOPPED.to_owned()),
                     Err(_) => Err("the command was not carried out in time".to_owned()),
                 },
             };
-            let _ = outcomes.send((message, outcome)).await;
+            (message, outcome)
         });
+    }
+}
+
+/// The session in which the commands come.
+fn connect() -> Connect {
+    Connect {
+        version: Version::V5,
+        client_id: "$commands".into(),
+        clean_start: true,
+        expiry: 0,
+        keep_alive: Duration::ZERO,
+        user: None,
+        password: None,
+        will: None,
+        receive_maximum: NonZeroU16::MAX,
+        maximum_packet_size: None,
+        topic_alias_maximum: 0,
+        authentication_method: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker;
+    use crate::broker::access::Access;
+    use crate::mapping::{Route, payload, report};
+    use crate::store::{self, Store};
+
+    fn pump() -> Route {
+        Route {
+            device: "tank".into(),
+            point: "pump".into(),
+            topic: "plant/tank/pump".into(),
+            payload: payload::Format::Value,
+            report: report::Rule::default(),
+            retain: true,
+            qos: QoS::AtLeastOnce,
+            writable: true,
+        }
+    }
+
+    fn broker() -> Broker {
+        let in_memory = store::Config { path: ":memory:".into(), ..store::Config::default() };
+        let store = Store::open(&in_memory).expect("memory is there");
+        let access = Arc::<Access>::default();
+        let (broker, _, task) =
+            Broker::start(&broker::Config::default(), in_memory.commit.0, access, store, Vec::new(), Pulse::new());
+        tokio::spawn(task);
+        broker
+    }
+
+    /// A subscriber to `filter`, connected and acknowledged.
+    async fn subscriber(broker: &Broker, filter: &str) -> Link {
+        let mut link = broker.link().await;
+        let connect = Connect { client_id: "subscriber".into(), ..connect() };
+        let filters = vec![(filter.into(), SubscribeOptions::default())];
+        let subscribe = Subscribe { id: PacketId::MIN, filters, subscription_id: None };
+        link.send(vec![Packet::Connect(Box::new(connect)), Packet::Subscribe(Box::new(subscribe))]).await;
+        while !link.recv().await.expect("it is open").iter().any(|p| matches!(p, Packet::SubAck { .. })) {}
+        link
+    }
+
+    async fn heard(link: &mut Link) -> String {
+        loop {
+            let packets = link.recv().await.expect("it is open");
+            let payload = packets.iter().find_map(|packet| match packet {
+                Packet::Publish(publish) => Some(String::from_utf8_lossy(&publish.message.payload).into_owned()),
+                _ => None,
+            });
+            if let Some(payload) = payload {
+                return payload;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_under_way_at_the_stop_still_has_its_result_told() {
+        let broker = broker();
+        let mut results = subscriber(&broker, "plant/tank/pump/set/result").await;
+        let (reports, reported) = mpsc::channel(1);
+        let (to_bus, mut bus) = mpsc::channel(1);
+        let (points, _) = watch::channel(Vec::new());
+        let mapping = Mapping::new("plant7".into(), vec![pump()]);
+        let buses = Buses::from([("tank".into(), to_bus)]);
+        let exchange = tokio::spawn(Exchange::new(mapping, broker.clone(), reported, buses, points).run(Pulse::new()));
+        while broker.subscriptions("$commands").await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        broker.publish(vec![Message::new("plant/tank/pump/set", "1")]).await;
+        let command: Command = bus.recv().await.expect("it comes");
+
+        // The poller is told to stop; it still has the command on the wire.
+        drop(reports);
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        command.reply.send(Ok(())).expect("somebody waits for it");
+        let result = timeout(Duration::from_secs(20), heard(&mut results)).await.expect("it is told");
+        assert!(result.starts_with(r#"{"ok":true,"v":1,"#), "{result}");
+        exchange.await.expect("it ends");
     }
 }
