@@ -1,4 +1,4 @@
-//! What each part reports of itself, for the page, the API and `fieldpost status`.
+//! What each part reports of itself, for the page, its API and the metrics.
 //!
 //! A part holds the sender of its own report; [`Board`] holds a receiver of each. Nobody looks into a part.
 
@@ -97,7 +97,7 @@ pub struct Point {
     pub quality: Quality,
     /// When the value was read; none when it never was.
     pub at: Option<Timestamp>,
-    /// Why it is not good.
+    /// Why it is not good; none for a point that was not read yet.
     pub fault: Option<String>,
     /// How often it is read, in milliseconds.
     #[serde(rename = "every_ms", serialize_with = "as_millis")]

@@ -145,6 +145,19 @@ async fn the_page_is_complete_without_script_and_sealed() {
 }
 
 #[tokio::test]
+async fn the_points_of_a_config_wait_to_be_read_and_are_not_at_fault() {
+    let text = "[bus.plc]\nmodbus-tcp = { host = \"192.0.2.1\" }\n\
+                [device.meter]\nbus = \"plc\"\nunit = 1\npoints.power = { input = 0, as = \"u16\" }\n";
+    let config = crate::config::Config::parse(std::path::Path::new("fieldpost.toml"), text).unwrap();
+    let site = Site::local().await;
+    site.parts.points.send_replace(config.points);
+    let page = site.get("/").await;
+    for part in ["Starting", "1 point has not been read yet.", "not read yet", "never"] {
+        assert!(page.contains(part), "{part} is missing");
+    }
+}
+
+#[tokio::test]
 async fn names_from_outside_cannot_become_markup() {
     let site = Site::local().await;
     let evil = "<script>alert(1)</script>\"'&";

@@ -328,7 +328,8 @@ fn unread(route: &Route, point: &bus::Point, unit: Option<&str>) -> status::Poin
         unit: unit.map(Arc::from),
         quality: Quality::Bad,
         at: None::<Timestamp>,
-        fault: Some("not read yet".into()),
+        // No fault: who shows the point says that it was not read yet.
+        fault: None,
         every: point.every,
         writable: route.writable,
     }
