@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, lookup_host};
 
 use super::access::Access;
 use super::connection::Listener;
@@ -15,12 +15,14 @@ use super::{Admin, Config};
 /// # Errors
 /// See [`BindError`].
 pub async fn bind(config: &Config) -> Result<Admin, BindError> {
-    let listen = &config.listen;
-    let wanted: SocketAddr = listen.parse().map_err(|_| BindError::NotAnAddress(listen.clone()))?;
-    let password = match &config.password {
-        None if !wanted.ip().is_loopback() => return Err(BindError::NeedsPassword(wanted)),
-        None => None,
-        Some(secret) => match secret.read().map_err(BindError::Password)? {
+    let addresses = resolve(&config.listen).await?;
+    let wanted = addresses[0];
+    // A name may stand for several addresses, and any of them may be the one that is opened.
+    let open = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback());
+    let password = match (&config.password, open) {
+        (None, Some(open)) => return Err(BindError::NeedsPassword(*open)),
+        (None, None) => None,
+        (Some(secret), _) => match secret.read().map_err(BindError::Password)? {
             empty if empty.is_empty() => return Err(BindError::EmptyPassword),
             password => Some(password),
         },
@@ -31,9 +33,18 @@ pub async fn bind(config: &Config) -> Result<Admin, BindError> {
         io::ErrorKind::AddrNotAvailable => BindError::NotHere(wanted),
         _ => BindError::Other(wanted, error),
     };
-    let listener = TcpListener::bind(wanted).await.map_err(failed)?;
+    let listener = TcpListener::bind(&addresses[..]).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok(Admin { listener: Listener::new(listener), access: Access::new(address.ip(), password.as_deref()), address })
+}
+
+/// The addresses that `listen` stands for, at least one.
+async fn resolve(listen: &str) -> Result<Vec<SocketAddr>, BindError> {
+    let (_, port) = listen.rsplit_once(':').ok_or_else(|| BindError::NotAnAddress(listen.to_owned()))?;
+    port.parse::<u16>().map_err(|_| BindError::NotAnAddress(listen.to_owned()))?;
+    let unknown = |error| BindError::Unknown(listen.to_owned(), error);
+    let addresses: Vec<_> = lookup_host(listen).await.map_err(unknown)?.collect();
+    if addresses.is_empty() { Err(unknown(io::ErrorKind::NotFound.into())) } else { Ok(addresses) }
 }
 
 /// Why the page cannot be served.
@@ -41,6 +52,8 @@ pub async fn bind(config: &Config) -> Result<Admin, BindError> {
 pub enum BindError {
     /// `listen` is not an address and a port.
     NotAnAddress(String),
+    /// The name in `listen` cannot be looked up.
+    Unknown(String, io::Error),
     /// The address can be reached from other machines, and there is no password.
     NeedsPassword(SocketAddr),
     /// The password cannot be read.
@@ -62,6 +75,9 @@ impl fmt::Display for BindError {
         match self {
             Self::NotAnAddress(text) => {
                 write!(f, "admin.listen: `{text}` is not an address and a port; write it like \"127.0.0.1:8080\"")
+            }
+            Self::Unknown(text, error) => {
+                write!(f, "admin.listen: the name in `{text}` is not known ({error}); write an address, like 127.0.0.1")
             }
             Self::NeedsPassword(address) => write!(
                 f,
@@ -92,7 +108,7 @@ impl fmt::Display for BindError {
 impl std::error::Error for BindError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Password(error) | Self::Other(_, error) => Some(error),
+            Self::Password(error) | Self::Unknown(_, error) | Self::Other(_, error) => Some(error),
             _ => None,
         }
     }
@@ -115,6 +131,19 @@ mod tests {
         }
         bind(&config("0.0.0.0:0", Some("hush"))).await.unwrap();
         assert!(matches!(bind(&config("0.0.0.0:0", Some(""))).await, Err(BindError::EmptyPassword)));
+    }
+
+    #[tokio::test]
+    async fn a_name_is_as_good_as_its_addresses() {
+        let admin = bind(&config("localhost:0", None)).await.unwrap();
+        assert!(admin.address().ip().is_loopback());
+        // Whether or not this machine has IPv6, it is no address beyond it.
+        let mapped = bind(&config("[::ffff:127.0.0.1]:0", None)).await;
+        assert!(!matches!(mapped, Err(BindError::NeedsPassword(_) | BindError::NotAnAddress(_))), "{mapped:?}");
+        let error = bind(&config("no-such-name.invalid:80", Some("hush"))).await.unwrap_err();
+        assert!(matches!(error, BindError::Unknown(..)), "{error}");
+        let error = bind(&config("localhost:http", None)).await.unwrap_err();
+        assert!(matches!(error, BindError::NotAnAddress(_)), "{error}");
     }
 
     #[tokio::test]
