@@ -36,8 +36,9 @@ use exchange::Exchange;
 const REPORTS: usize = 256;
 /// Commands that wait for one bus.
 const COMMANDS: usize = 16;
-/// How long each stage of stopping may take.
-const GRACE: Duration = Duration::from_secs(8);
+/// How long each stage of stopping may take: all five of them, and the second that the runtime takes to end, have to fit
+/// into `TimeoutStopSec` of the unit, or systemd kills a gateway that still saves.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// A running gateway.
 #[derive(Debug)]
@@ -241,7 +242,10 @@ impl Gateway {
         }
         tracing::info!("stopping");
         self.inward.finish().await;
-        self.broker.publish(vec![Message::retained(mapping::status_topic(&self.id), "offline")]).await;
+        let offline = vec![Message::retained(mapping::status_topic(&self.id), "offline")];
+        if timeout(GRACE, self.broker.publish(offline)).await.is_err() {
+            tracing::warn!("the broker is too far behind to say that the gateway goes offline");
+        }
         self.uplinks.finish().await;
         if timeout(GRACE, self.broker.stop()).await.is_err() {
             tracing::error!("the broker did not stop in time; what it had not acknowledged may be lost");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args as ClapArgs;
 use tokio::net::TcpListener;
 
-use super::run::{log, refuse, runtime, stop_signal};
+use super::run::{log, on_runtime, refuse, stop_signal};
 use super::{exit, output};
 use crate::config::Config;
 use crate::gateway::Gateway;
@@ -46,7 +46,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         return output::print(CONFIG);
     }
     log("info");
-    runtime().block_on(async {
+    on_runtime(async {
         match start(args).await {
             Ok((gateway, plant, cloud)) => {
                 let stop = stop_signal();

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +13,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::exit;
+use crate::admin::BindError;
 use crate::config::Config;
 use crate::gateway::{Gateway, StartError};
 use crate::store::OpenError;
@@ -24,10 +25,13 @@ const THREADS: usize = 2;
 /// well, sends it twice.
 const IMPATIENCE: Duration = Duration::from_secs(1);
 
+/// How long the end of the process waits for threads that block.
+const LEFT_BEHIND: Duration = Duration::from_secs(1);
+
 /// Runs the gateway until SIGTERM or SIGINT.
 pub(super) fn run(config: Config) -> ExitCode {
     log(&config.gateway.log);
-    runtime().block_on(async {
+    on_runtime(async {
         let stop = stop_signal();
         let gateway = match Gateway::start(config).await {
             Ok(gateway) => gateway,
@@ -36,9 +40,7 @@ pub(super) fn run(config: Config) -> ExitCode {
         tracing::info!("mqtt on {}, page on http://{}/", gateway.broker_address(), gateway.page_address());
         // Outside systemd nobody listens, and that is fine.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        let ended = gateway.run(stop).await;
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        match ended {
+        match gateway.run(stop).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => {
                 tracing::error!("{why}; the gateway ends, to be started anew");
@@ -51,26 +53,42 @@ pub(super) fn run(config: Config) -> ExitCode {
 /// Says why the gateway does not start, with the exit code that tells systemd whether another try makes sense.
 pub(super) fn refuse(error: &StartError) -> ExitCode {
     tracing::error!("{error}");
+    code(error).into()
+}
+
+fn code(error: &StartError) -> u8 {
     let denied = |e: &io::Error| e.kind() == io::ErrorKind::PermissionDenied;
     match error {
-        StartError::Users(_) => exit::CONFIG.into(),
-        StartError::Store(OpenError::Newer { .. } | OpenError::Foreign { .. }) => exit::CONFIG.into(),
-        StartError::Broker(e) if denied(e) => exit::PERMISSION.into(),
-        _ => exit::UNAVAILABLE.into(),
+        StartError::Users(_) => exit::CONFIG,
+        StartError::Store(OpenError::Newer { .. } | OpenError::Foreign { .. }) => exit::CONFIG,
+        StartError::Broker(e) if denied(e) => exit::PERMISSION,
+        StartError::Page(BindError::Permission(_)) => exit::PERMISSION,
+        StartError::Page(
+            BindError::NotAnAddress(_)
+            | BindError::NeedsPassword(_)
+            | BindError::EmptyPassword
+            | BindError::Password(_),
+        ) => exit::CONFIG,
+        _ => exit::UNAVAILABLE,
     }
 }
 
-/// The runtime of the gateway.
-pub(super) fn runtime() -> Runtime {
-    Builder::new_multi_thread()
+/// Carries out `work` on the gateway's runtime. What still blocks a thread when it is done, such as the look-up of a name
+/// that no server answers, is left behind after [`LEFT_BEHIND`].
+pub(super) fn on_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
+    let runtime = Builder::new_multi_thread()
         .worker_threads(THREADS)
         .thread_name("fieldpost")
         .enable_all()
         .build()
-        .expect("the system gives threads and timers to a process that has just begun")
+        .expect("the system gives threads and timers to a process that has just begun");
+    let code = runtime.block_on(work);
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    code
 }
 
-/// Cancelled by SIGTERM or SIGINT; a second one, at least [`IMPATIENCE`] later, ends the process at once.
+/// Cancelled by SIGTERM or SIGINT, of which systemd is told; a second one, at least [`IMPATIENCE`] later, ends the
+/// process at once.
 pub(super) fn stop_signal() -> CancellationToken {
     let stop = CancellationToken::new();
     let told = stop.clone();
@@ -90,6 +108,7 @@ pub(super) fn stop_signal() -> CancellationToken {
                 tracing::warn!("told to stop again: not waiting any more");
                 std::process::exit(1);
             }
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
             told.cancel();
         }
     });
@@ -110,4 +129,45 @@ pub(super) fn log(filter: &str) {
     let registry = tracing_subscriber::registry().with(targets);
     // A second call, in a process that logs already, changes nothing.
     let _ = if journal { registry.with(layer.without_time()).try_init() } else { registry.with(layer).try_init() };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn what_only_a_person_can_mend_is_not_tried_again() {
+        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 80));
+        let not_found = || io::Error::from(io::ErrorKind::NotFound);
+        for (error, wanted) in [
+            (BindError::NotAnAddress("8080".into()), exit::CONFIG),
+            (BindError::NeedsPassword(address), exit::CONFIG),
+            (BindError::EmptyPassword, exit::CONFIG),
+            (BindError::Password(not_found()), exit::CONFIG),
+            (BindError::Permission(address), exit::PERMISSION),
+            (BindError::InUse(address), exit::UNAVAILABLE),
+            (BindError::Unknown("plant:80".into(), not_found()), exit::UNAVAILABLE),
+        ] {
+            let text = error.to_string();
+            assert_eq!(code(&StartError::Page(error)), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_end_does_not_wait_for_a_thread_that_blocks() {
+        let (free, blocked) = mpsc::channel::<()>();
+        let (done, is_done) = mpsc::channel();
+        on_runtime(async {
+            tokio::task::spawn_blocking(move || {
+                let _ = blocked.recv_timeout(Duration::from_secs(20));
+                let _ = done.send(());
+            });
+            ExitCode::SUCCESS
+        });
+        assert_eq!(is_done.try_recv(), Err(mpsc::TryRecvError::Empty), "it waited");
+        drop(free);
+    }
 }
