@@ -58,6 +58,14 @@ fn every_setting_is_marked() {
 }
 
 #[test]
+fn it_names_all_the_profiles_that_come_along() {
+    let (_, list) = REFERENCE.split_once("that come along: ").expect("it lists them");
+    let (list, _) = list.split_once('.').expect("the list ends");
+    let named: Vec<_> = list.split([',', ' ', '#', '\n']).filter(|name| !name.is_empty()).collect();
+    assert_eq!(named, profile::SHIPPED.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+}
+
+#[test]
 fn every_key_is_in_it() {
     let part = |header: &str| {
         let from = REFERENCE.find(&format!("\n#[{header}")).unwrap_or_else(|| panic!("no [{header}]"));

@@ -1,4 +1,5 @@
 //! The README is run: its configs are checked by the program, its commands are carried out or stand in a script that is.
+//! What it and the page on installing name is there.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -6,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use crate::support::Gateway;
 
 /// Commands that this test does not run itself, and who does.
-const RUN_ELSEWHERE: [(&str, &str); 9] = [
+const RUN_ELSEWHERE: [(&str, &str); 10] = [
     ("cargo run --release -- demo", "tests/it/demo.rs runs the same demo"),
     ("./tests/run", "this is part of it"),
     (".ci/cross-build", "by hand, and checked in tests/it/install.rs"),
@@ -15,11 +16,20 @@ const RUN_ELSEWHERE: [(&str, &str); 9] = [
     ("sudo apt install ./fieldpost_*_arm64.deb", "needs a Pi; tests/it/install.rs looks into the package"),
     ("sudoedit /etc/fieldpost/fieldpost.toml", "needs a Pi"),
     ("sudo systemctl enable --now fieldpost", "needs a Pi; tests/it/install.rs reads the unit"),
+    ("sudo systemctl restart fieldpost", "needs a Pi; tests/it/install.rs reads the unit"),
     ("ssh -L 8080:127.0.0.1:8080 pi@raspberrypi", "needs a Pi"),
 ];
 
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 fn readme() -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
+    read("README.md")
+}
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(repository().join(file)).unwrap()
 }
 
 /// The fenced blocks of this language.
@@ -112,12 +122,56 @@ async fn subscriptions(gateway: &Gateway) -> u64 {
 fn each_of_its_commands_is_run() {
     let text = readme();
     for line in blocks(&text, "sh").concat().lines().filter(|l| !l.trim().is_empty()) {
-        let here =
-            ["fieldpost check ", "fieldpost user add ", "mosquitto_"].iter().any(|start| line.starts_with(start));
+        let starts = ["sudo fieldpost check ", "sudo fieldpost user add ", "mosquitto_"];
+        let here = starts.iter().any(|start| line.starts_with(start));
         let elsewhere = RUN_ELSEWHERE.iter().any(|(command, _)| *command == line);
         assert!(here || elsewhere, "`{line}` is in the README and nothing runs it");
     }
     for (command, _) in RUN_ELSEWHERE {
         assert!(text.contains(command), "`{command}` is not in the README any more");
     }
+}
+
+/// What people read first.
+const PAGES: [&str; 2] = ["README.md", "docs/install.md"];
+
+#[test]
+fn every_path_they_name_is_there() {
+    let of_a_path = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    let mut named = 0;
+    for page in PAGES {
+        let text = read(page);
+        // `fieldpost_*_arm64.deb` and the like are no paths, and are cut into pieces that do not look like one.
+        for word in text.split(|c| !of_a_path(c)).map(|word| word.trim_end_matches('.')) {
+            let word = word.strip_prefix("./").unwrap_or(word);
+            let folders = ["src/", "tests/", "docs/", "config/", "systemd/", "migrations/", ".ci/"];
+            if folders.iter().any(|folder| word.starts_with(folder)) {
+                assert!(repository().join(word).exists(), "{page} names {word}, which is not there");
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 20, "only {named} paths were seen");
+}
+
+#[test]
+fn every_subcommand_they_name_is_one() {
+    let help = succeed(&fieldpost(repository(), &["--help"], ""));
+    let (_, listed) = help.split_once("Commands:\n").unwrap();
+    let known: Vec<_> = listed.lines().map_while(|line| line.strip_prefix("  ")?.split(' ').next()).collect();
+    assert!(known.contains(&"run") && known.contains(&"user"), "{known:?}");
+    let mut named = 0;
+    for page in PAGES {
+        let text = read(page);
+        for (at, name) in text.match_indices("fieldpost ") {
+            let rest = &text[at + name.len()..];
+            let word = &rest[..rest.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(rest.len())];
+            // The name of the package, of the user or of the unit has something else behind it, or nothing.
+            if !word.is_empty() {
+                assert!(known.contains(&word), "{page} names `fieldpost {word}`, which is not in --help");
+                named += 1;
+            }
+        }
+    }
+    assert!(named >= 4, "only {named} were seen");
 }
