@@ -331,3 +331,30 @@ async fn the_cloud_knows_whether_the_gateway_is_there() {
     let kept = late.next().await;
     assert!(kept.retained && kept.payload == "offline", "{kept:?}");
 }
+
+#[tokio::test]
+async fn a_response_topic_leads_nobody_around_the_access_rules() {
+    let wires = "[bus.plc]\nmodbus-tcp = { host = \"127.0.0.1\", port = 1 }\n[device.tank]\nbus = \"plc\"\nunit = 1\n\
+                 points.pump = { coil = 3, write = true, topic = \"plant/tank/pump\" }\n";
+    let rules = "[[broker.acl]]\nread = [\"#\"]\nwrite = [\"plant/+/+/set\"]\n";
+    for (config, answered) in [(wires.to_owned(), true), (format!("{wires}{rules}"), false)] {
+        // The rules are of [broker]: it has to be there for the gateway's address to be put before them.
+        let gateway = Gateway::start(&format!("[broker]\nlisten = \"@mqtt@\"\n{config}")).await;
+        let mut everything = Watcher::start(gateway.mqtt_port(), "#", &[]).await;
+        let port = gateway.mqtt_port().to_string();
+        let mut request = Command::new("mosquitto_pub");
+        request.args(["-V", "5", "-h", "127.0.0.1", "-p", &port, "-t", "plant/tank/pump/set", "-m", "{}"]);
+        request.args(["-D", "PUBLISH", "response-topic", "where/it/may/not"]);
+        assert!(request.status().await.unwrap().success());
+        // What is heard before the second result was said of the first command.
+        let mut heard = Vec::new();
+        while heard.iter().filter(|topic| *topic == "plant/tank/pump/set/result").count() < 2 {
+            let topic = everything.next().await.topic;
+            if topic == "plant/tank/pump/set/result" && !heard.contains(&topic) {
+                publish(gateway.mqtt_port(), "plant/tank/pump/set", "{}").await;
+            }
+            heard.push(topic);
+        }
+        assert_eq!(heard.iter().any(|topic| topic == "where/it/may/not"), answered, "{heard:?}");
+    }
+}
