@@ -233,16 +233,11 @@ async fn a_full_store_drops_the_oldest_says_so_and_goes_on() {
     let number = |value: &serde_json::Value| value.as_u64().unwrap();
     let whole = |of: &serde_json::Value| number(&of["dropped"]) + number(&of["entries"]) == 4000;
     // What waits is what is kept, and the rest is counted.
-<<<<<<< HEAD
-    let full =
-        status::until(&gateway, "settled", |status| whole(&status["store"]) && whole(status::queue(status))).await;
-=======
     let full = status::until(&gateway, "settled", |status| {
         let (store, queue) = (&status["store"], status::queue(status));
         whole(store) && whole(queue) && store["dropped"] == queue["dropped"]
     })
     .await;
->>>>>>> b17eaffe469d961c8400d1e4cb5e1627ec11acaa
     assert!(number(&full["store"]["dropped"]) > 2000, "{full:#}");
     assert!(number(&full["store"]["bytes"]) <= 200 << 10, "{full:#}");
     let queue = status::queue(&full);

@@ -40,6 +40,8 @@ pub struct Guard<W> {
     /// Units that may still speak late, and until when.
     late: Vec<(u8, Instant)>,
     transaction: u16,
+    /// Whether the last request, or part of it, has left.
+    sent: bool,
     spent: bool,
 }
 
@@ -50,17 +52,26 @@ const STILL: Duration = Duration::from_millis(50);
 /// Bytes without an answer in them after which the line counts as babbling. The longest frame has 260.
 const BABBLE: usize = 1024;
 
+/// A unit that failed is left alone for its timeout once more, and at least for this long: a serial server or a slow
+/// device may hold an answer back for longer than a short timeout.
+const LATE: Duration = Duration::from_secs(1);
+
 impl<W: AsyncRead + AsyncWrite + Unpin> Guard<W> {
     /// A guard over an open wire.
     pub fn new(wire: W, framing: Framing, pace: Pace, stillness: Stillness) -> Self {
         let last = Instant::now();
-        Self { wire, framing, pace, stillness, last, late: Vec::new(), transaction: 0, spent: false }
+        Self { wire, framing, pace, stillness, last, late: Vec::new(), transaction: 0, sent: false, spent: false }
     }
 
     /// Whether the wire is of no more use and must be opened anew: it broke, or (on TCP) an answer may still be on
     /// its way that would pass for another one.
     pub fn is_spent(&self) -> bool {
         self.spent
+    }
+
+    /// Whether any of the last request may have reached the device.
+    pub fn has_sent(&self) -> bool {
+        self.sent
     }
 
     /// Until when `unit` is left alone; asking earlier waits till then.
@@ -74,6 +85,7 @@ impl<W: AsyncRead + AsyncWrite + Unpin> Guard<W> {
     /// [`Fault::Exception`] when the device refused, [`Fault::Timeout`] when nothing came, [`Fault::Frame`] when what
     /// came was no answer, [`Fault::LinkDown`] when the wire broke.
     pub async fn ask(&mut self, unit: u8, request: &Request, patience: Duration) -> Result<Answer, Fault> {
+        self.sent = false;
         let result = match self.framing {
             Framing::Mbap => self.ask_mbap(unit, request, patience).await,
             Framing::Rtu | Framing::RtuOverTcp => self.ask_rtu(unit, request, patience).await,
@@ -93,31 +105,44 @@ impl<W: AsyncRead + AsyncWrite + Unpin> Guard<W> {
         }
         self.be_still(patience).await?;
         let frame = request.rtu(unit);
-        self.send(&frame, patience).await?;
-        let sent = Instant::now() + self.pace.time_of(frame.len());
-        self.last = sent;
         // The answer's own time on the line is not the device's fault.
-        let deadline = sent + patience + self.pace.time_of(1 + request.answer_len() + 2);
+        let spare = self.pace.time_of(frame.len()) + patience + self.pace.time_of(1 + request.answer_len() + 2);
+        let mut deadline = Instant::now() + spare;
+        let sent = self.send(&frame, patience).await;
+        let result = match sent {
+            Ok(()) => {
+                self.last = Instant::now() + self.pace.time_of(frame.len());
+                deadline = Instant::now() + spare;
+                self.hear(unit, request, deadline).await
+            }
+            Err(fault) => Err(fault),
+        };
+        if matches!(result, Err(Fault::Timeout | Fault::Frame(_) | Fault::LinkDown(_))) {
+            // Also when the wire broke: a serial server passes the late answer on to the next connection.
+            self.late.push((unit, deadline + patience.max(LATE)));
+        }
+        result
+    }
 
+    /// Waits for the answer to a request that was sent.
+    async fn hear(&mut self, unit: u8, request: &Request, deadline: Instant) -> Result<Answer, Fault> {
         let mut bytes = Vec::with_capacity(256);
-        let fault = loop {
+        loop {
             let enough = bytes.len() > 2 + request.answer_len();
             let until = if enough { deadline.min(Instant::now() + STILL) } else { deadline };
             match timeout_at(until, self.wire.read_buf(&mut bytes)).await {
                 Ok(Ok(0)) => return Err(gone(&io::ErrorKind::UnexpectedEof.into())),
                 Ok(Ok(_)) => self.last = Instant::now(),
                 Ok(Err(e)) => return Err(gone(&e)),
-                Err(_) => break explain_rtu(&bytes, unit, request),
+                Err(_) => return Err(explain_rtu(&bytes, unit, request)),
             }
             if let Some(pdu) = find_rtu(&bytes, unit, request) {
                 return request.answer(pdu);
             }
             if bytes.len() >= BABBLE {
-                break Fault::Frame(format!("{} bytes without an answer among them", bytes.len()));
+                return Err(Fault::Frame(format!("{} bytes without an answer among them", bytes.len())));
             }
-        };
-        self.late.push((unit, deadline + patience));
-        Err(fault)
+        }
     }
 
     /// Throws away what is in the input and waits until the line has been still for t3.5.
@@ -200,6 +225,7 @@ impl<W: AsyncRead + AsyncWrite + Unpin> Guard<W> {
     }
 
     async fn send(&mut self, frame: &[u8], patience: Duration) -> Result<(), Fault> {
+        self.sent = true;
         match timeout(patience + self.pace.time_of(frame.len()), self.wire.write_all(frame)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(e)) => Err(gone(&e)),

@@ -33,6 +33,7 @@ pub(crate) enum Turn {
 #[derive(Debug)]
 struct Member {
     slots: Vec<Slot>,
+    unit: u8,
     timeout: Duration,
     /// Failures since the last answer.
     misses: u32,
@@ -48,6 +49,10 @@ struct Slot {
     block: Block,
     phase: Duration,
     due: Instant,
+    /// Whether the wire was found closed when it was last to be read.
+    turned_back: bool,
+    /// Whether the wire broke when it was last asked for.
+    broke: bool,
     /// Failures since this block was last answered: some devices are silent on what they do not have.
     misses: u32,
 }
@@ -128,9 +133,8 @@ impl Schedule {
         }
         member.misses = 0;
         member.backoff.reset();
-        member.quiet = now;
         let slot = &mut member.slots[block];
-        slot.misses = 0;
+        (slot.misses, slot.turned_back, slot.broke) = (0, false, false);
         slot.due = slot.after(start, now);
     }
 
@@ -142,7 +146,6 @@ impl Schedule {
             self.probed = now;
         }
         member.misses += 1;
-        member.quiet = quiet.unwrap_or(now);
         for (i, slot) in member.slots.iter_mut().enumerate() {
             if i == block {
                 slot.misses += 1;
@@ -158,7 +161,32 @@ impl Schedule {
         if member.is_dead() {
             member.probe = now + member.backoff.delay();
         }
-        member.is_dead()
+        self.hush(device, quiet);
+        self.is_dead(device)
+    }
+
+    /// The same when the wire broke instead of an answer. Some servers hang up on what they do not have, so all other
+    /// blocks of this period come first.
+    pub(crate) fn broke(&mut self, device: usize, block: usize, now: Instant, quiet: Option<Instant>) -> bool {
+        let dead = self.missed(device, block, now, quiet);
+        let slot = &mut self.members[device].slots[block];
+        slot.broke = true;
+        slot.due = slot.due.max(now + slot.block.every.max(RETRY));
+        dead
+    }
+
+    /// The wire was found closed before the block was asked for; says whether it is forgiven and asked for again as it
+    /// was. Once, until it is answered.
+    pub(crate) fn turned_back(&mut self, device: usize, block: usize) -> bool {
+        !std::mem::replace(&mut self.members[device].slots[block].turned_back, true)
+    }
+
+    /// Leaves the device alone until `quiet`, and all that have the same unit: one answer looks like the other.
+    pub(crate) fn hush(&mut self, device: usize, quiet: Option<Instant>) {
+        let Some(quiet) = quiet else { return };
+        let unit = self.members[device].unit;
+        let same = self.members.iter_mut().filter(|member| member.unit == unit);
+        same.for_each(|member| member.quiet = member.quiet.max(quiet));
     }
 
     /// Whether the device is dead: only probed.
@@ -175,11 +203,11 @@ impl Schedule {
     pub(crate) fn unconfirmed(&mut self, device: usize, now: Instant, quiet: Option<Instant>) -> bool {
         let member = &mut self.members[device];
         member.misses += 1;
-        member.quiet = quiet.unwrap_or(now);
         if member.is_dead() {
             member.probe = now + member.backoff.delay();
         }
-        member.is_dead()
+        self.hush(device, quiet);
+        self.is_dead(device)
     }
 
     /// Reads the block with this point as soon as possible: the point was written.
@@ -197,13 +225,16 @@ impl Schedule {
             let Source::Modbus { address, .. } = point.source else { unreachable!("a block is of Modbus points") };
             let count = if table.is_bits() { 1 } else { point.decode.words() };
             let block = Block { table, address, count, every, points: vec![index] };
-            Slot { block, phase, due: now, misses: 0 }
+            Slot { block, phase, due: now, turned_back: false, broke: false, misses: 0 }
         }));
     }
 
-    /// The bus is back after it was down: everyone gets a new chance.
+    /// The bus is back after it was down: the dead get a new chance, and so does what was being read when it went
+    /// down. The others keep their turns.
     pub(crate) fn restart(&mut self, now: Instant) {
-        for member in &mut self.members {
+        let broken = self.members.iter_mut().flat_map(|member| &mut member.slots).filter(|slot| slot.broke);
+        broken.for_each(|slot| slot.due = slot.due.min(now));
+        for member in self.members.iter_mut().filter(|member| member.is_dead()) {
             member.misses = 0;
             member.backoff.reset();
             for slot in &mut member.slots {
@@ -223,9 +254,10 @@ impl Schedule {
 
 impl Member {
     fn new(device: &Device, now: Instant) -> Self {
-        let slot = |block| Slot { block, phase: Duration::ZERO, due: now, misses: 0 };
+        let slot = |block| Slot { block, phase: Duration::ZERO, due: now, turned_back: false, broke: false, misses: 0 };
         Self {
             slots: plan(device).into_iter().map(slot).collect(),
+            unit: device.unit,
             timeout: device.timeout,
             misses: 0,
             probe: now,

@@ -77,22 +77,6 @@ impl Collector {
         self.seen.values().map(|(_, again)| again).sum()
     }
 
-<<<<<<< HEAD
-    /// Takes the next message, which must not be ahead of its turn: its topic and number.
-    pub async fn next(&mut self) -> (String, u32) {
-        let (topic, number) = self.any().await;
-        let (next, again) = self.seen.entry(topic.clone()).or_default();
-        assert!(number <= *next, "{topic}: {number} came when {next} was missing");
-        if number == *next {
-            *next += 1
-        } else {
-            *again += 1
-        }
-        (topic, number)
-    }
-
-=======
->>>>>>> b17eaffe469d961c8400d1e4cb5e1627ec11acaa
     /// The next message, whatever its number.
     pub async fn next(&mut self) -> (String, u32) {
         let heard = self.watcher.next().await;

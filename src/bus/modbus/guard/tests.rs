@@ -185,6 +185,18 @@ async fn a_closed_wire_is_spent() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_unit_may_still_speak_late_after_the_wire_broke() {
+    for framing in [Framing::Rtu, Framing::RtuOverTcp] {
+        let (mut guard, mut theirs) = guard(framing);
+        let asked = Instant::now();
+        let device = tokio::spawn(async move { theirs.read_exact(&mut [0; 8]).await });
+        assert!(matches!(guard.ask(1, &two_registers(), PATIENCE).await, Err(Fault::LinkDown(_))));
+        assert!(guard.late_until(1).unwrap() >= asked + PATIENCE + LATE, "{framing:?}");
+        device.await.unwrap().unwrap();
+    }
+}
+
 /// Answers one request over TCP with `answer`; `{transaction}` stands in its first two bytes when those are 0.
 async fn over_tcp(answer: &'static [u8]) -> (Result<Answer, Fault>, bool) {
     let (mut guard, mut theirs) = guard(Framing::Mbap);

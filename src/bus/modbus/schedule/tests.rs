@@ -131,6 +131,17 @@ async fn a_block_that_is_never_answered_does_not_make_its_device_dead() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn devices_of_one_unit_are_left_alone_together() {
+    let devices = [("a", 1), ("b", 1), ("c", 2)].map(|(name, unit)| fixture::device(name, unit, &[0]));
+    let now = Instant::now();
+    let mut schedule = Schedule::new(&fixture::bus(devices.into()), now);
+    let quiet = now + 5 * SECOND;
+    schedule.missed(0, 0, now, Some(quiet));
+    assert_eq!([0, 1, 2].map(|device| schedule.quiet(device)), [quiet, quiet, now]);
+    assert_eq!(schedule.select(now), Turn::Ask { device: 2, block: 0 });
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_split_block_is_read_point_by_point() {
     let device = fixture::device("d", 1, &[0, 1]);
     let start = Instant::now();
