@@ -214,6 +214,13 @@ impl Config {
                 wrong(Some(period.span()), why.into(), Some("give a time such as \"1s\""));
             }
         }
+        let every = self.every.as_ref().map_or(around.every, |every| every.get_ref().0);
+        if let Some(own) = self.stale_after.as_ref().filter(|own| check_period(*own.get_ref()).is_ok())
+            && own.get_ref().0 < every
+        {
+            let message = "it would be stale before it is read again: `stale-after` is shorter than `every`";
+            wrong(Some(own.span()), message.into(), Some("leave it out for three times `every`"));
+        }
         let mut write = None;
         if let Some(wish) = &self.write
             && let Writable::Yes(limits) = *wish.get_ref()
@@ -221,6 +228,11 @@ impl Config {
             if !matches!(source, None | Some(Source::Modbus { table: Table::Coil | Table::Holding, .. })) {
                 let help = "only coils and holding registers can be written";
                 wrong(Some(wish.span()), "this point can only be read".into(), Some(help));
+            }
+            for (name, limit) in [("min", limits.min), ("max", limits.max)] {
+                if limit.is_some_and(|limit| !limit.is_finite()) {
+                    wrong(Some(wish.span()), format!("`{name}` is a finite number"), Some("leave it out for no limit"));
+                }
             }
             if let (Some(min), Some(max)) = (limits.min, limits.max)
                 && min > max
@@ -244,9 +256,10 @@ impl Config {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let every = self.every.as_ref().map_or(around.every, |every| every.get_ref().0);
-        let stale_after = self.stale_after.as_ref().map(|p| p.get_ref().0).or(around.stale_after);
-        let stale_after = stale_after.unwrap_or(every.saturating_mul(3));
+        // One time for all points of a device may be too short for those that are seldom read.
+        let usual = every.saturating_mul(3);
+        let inherited = || around.stale_after.map_or(usual, |all| all.max(usual));
+        let stale_after = self.stale_after.as_ref().map_or_else(inherited, |own| own.get_ref().0);
         Ok(Point { name, source, decode, every, stale_after, write })
     }
 
@@ -410,6 +423,36 @@ mod tests {
         }
         assert_eq!(wire_address(Table::Input, 40_001, Addressing::ZeroBased), Ok(40_001));
         assert!(wire_address(Table::Input, 400_001, Addressing::ZeroBased).unwrap_err().contains("plc"));
+    }
+
+    fn resolved(text: &str, stale_after: Option<Duration>) -> Result<Point, Vec<Problem>> {
+        let every = Duration::from_secs(1);
+        let (order, addressing) = (Order::default(), Addressing::default());
+        let around = Surroundings { every, stale_after, order, addressing, uart: false };
+        toml::from_str::<Config>(text).expect("a point").resolve("level".into(), &around)
+    }
+
+    #[test]
+    fn limits_are_finite() {
+        for limits in ["min = nan", "max = inf", "min = -inf, max = 3"] {
+            let problems =
+                resolved(&format!("holding = 1\nas = 'u16'\nwrite = {{ {limits} }}"), None).expect_err(limits);
+            assert!(problems[0].span.is_some() && problems[0].message.contains("finite"), "{limits}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn a_point_is_never_stale_before_it_is_read_again() {
+        let seconds = Duration::from_secs;
+        let slow = "input = 1\nas = 'u16'\nevery = '60s'";
+        let stale = |text: &str, all: Option<u64>| resolved(text, all.map(seconds)).map(|point| point.stale_after);
+        assert_eq!(stale(slow, None), Ok(seconds(180)));
+        assert_eq!(stale(slow, Some(10)), Ok(seconds(180)), "that of the device is too short");
+        assert_eq!(stale(slow, Some(600)), Ok(seconds(600)));
+        assert_eq!(stale(&format!("{slow}\nstale-after = '60s'"), None), Ok(seconds(60)));
+        let text = format!("{slow}\nstale-after = '10s'");
+        let problems = stale(&text, None).expect_err("too short");
+        assert_eq!(&text[problems[0].span.clone().expect("its place")], "'10s'");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! From a command to the request that carries it out. Pure.
 
 use super::pdu::Request;
-use crate::bus::{Device, Source, Table, decode};
+use crate::bus::{Device, Source, Table, Write, decode};
 use crate::reading::{CommandError, Value};
 
 /// The request that writes `value` to the point of that name: function 5 for a bit, 6 for one register, 16 for more.
@@ -15,21 +15,7 @@ pub(crate) fn request(device: &Device, point: &str, value: &Value) -> Result<(us
     let (Some(limits), Source::Modbus { table, address }) = (&point.write, &point.source) else {
         return Err(CommandError::NotWritable);
     };
-    let number = match value {
-        Value::Int(i) => Some(*i as f64),
-        Value::Float(x) => Some(*x),
-        Value::Null | Value::Bool(_) | Value::Text(_) => None,
-    };
-    if let Some(number) = number {
-        if !number.is_finite() {
-            return Err(CommandError::BadValue(format!("{number} is no number that can be written")));
-        }
-        let low = limits.min.filter(|min| number < *min).map(|min| format!("{number} is below the least, {min}"));
-        let high = limits.max.filter(|max| number > *max).map(|max| format!("{number} is above the most, {max}"));
-        if let Some(why) = low.or(high) {
-            return Err(CommandError::BadValue(why));
-        }
-    }
+    within(*limits, value)?;
     let address = *address;
     let request = match table {
         Table::Coil => {
@@ -38,6 +24,8 @@ pub(crate) fn request(device: &Device, point: &str, value: &Value) -> Result<(us
         }
         Table::Holding => {
             let values = decode::encode(&point.decode, value).map_err(CommandError::BadValue)?;
+            // What the device gets is rounded, and may be over the limit by that.
+            within(*limits, &decode::registers(&point.decode, &values).map_err(CommandError::BadValue)?)?;
             match values[..] {
                 [value] => Request::WriteRegister { address, value },
                 _ => Request::WriteRegisters { address, values },
@@ -46,6 +34,21 @@ pub(crate) fn request(device: &Device, point: &str, value: &Value) -> Result<(us
         Table::Discrete | Table::Input => return Err(CommandError::NotWritable),
     };
     Ok((index, request))
+}
+
+/// Whether a number is within the limits; what is none has no limits.
+fn within(limits: Write, value: &Value) -> Result<(), CommandError> {
+    let number = match value {
+        Value::Int(i) => *i as f64,
+        Value::Float(x) => *x,
+        Value::Null | Value::Bool(_) | Value::Text(_) => return Ok(()),
+    };
+    if !number.is_finite() {
+        return Err(CommandError::BadValue(format!("{number} is no number that can be written")));
+    }
+    let low = limits.min.filter(|min| number < *min).map(|min| format!("{number} is below the least, {min}"));
+    let high = limits.max.filter(|max| number > *max).map(|max| format!("{number} is above the most, {max}"));
+    low.or(high).map_or(Ok(()), |why| Err(CommandError::BadValue(why)))
 }
 
 #[cfg(test)]
@@ -74,6 +77,11 @@ mod tests {
         assert!(matches!(of(&device, "r7", Value::Float(f64::NAN)), Err(CommandError::BadValue(_))));
         assert!(matches!(of(&device, "r7", Value::Int(-1)), Err(CommandError::BadValue(_))));
         assert!(matches!(of(&device, "r7", Value::Text("x".into())), Err(CommandError::BadValue(_))));
+        device.points[0].decode.scale = 10.0;
+        device.points[0].write = Some(Write { min: None, max: Some(96.0) });
+        let rounded = Err(CommandError::BadValue("100 is above the most, 96".into()));
+        assert_eq!(of(&device, "r7", Value::Int(96)), rounded);
+        assert_eq!(of(&device, "r7", Value::Int(94)), Ok(()));
         assert_eq!(of(&device, "r8", Value::Int(1)), Err(CommandError::NotWritable));
         device.points[0].write = None;
         assert_eq!(of(&device, "r7", Value::Int(1)), Err(CommandError::NotWritable));
