@@ -67,6 +67,8 @@ pub(crate) struct State {
     pub(crate) curt: bool,
     /// Set to close a line on which nothing is said.
     pub(crate) idle: Arc<Notify>,
+    /// Units that refuse as busy.
+    pub(crate) busy: HashSet<u8>,
     /// A register that is not refused when it lacks: the line is closed.
     pub(crate) touchy: Option<u16>,
     /// Whether Modbus TCP is spoken instead of RTU.
@@ -139,6 +141,9 @@ impl State {
         self.log.push((Instant::now(), unit, function, address, count));
         if self.dead.contains(&unit) {
             return None;
+        }
+        if self.busy.contains(&unit) {
+            return Some(vec![unit, function | 0x80, 6]);
         }
         let [a, b] = address.to_be_bytes();
         let refused = Some(vec![unit, function | 0x80, 2]);

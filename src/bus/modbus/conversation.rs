@@ -141,6 +141,14 @@ impl Conversation {
                 desk.readings(readings).await;
                 Ok(())
             }
+            Err(fault @ Fault::Exception(5 | 6)) => {
+                // Busy: there is no value, and nothing wrong with the last one until it is stale.
+                self.schedule.answered(device, index, now);
+                self.schedule.later(device, index, now);
+                desk.device_up(device).await;
+                desk.device_failed(device, fault, false).await;
+                Ok(())
+            }
             Err(Fault::Exception(code)) if !is_absence(code) => {
                 self.schedule.answered(device, index, now);
                 desk.device_up(device).await;

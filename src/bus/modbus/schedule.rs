@@ -216,6 +216,12 @@ impl Schedule {
         slots.iter_mut().filter(|slot| slot.block.points.contains(&point)).for_each(|slot| slot.due = now);
     }
 
+    /// Reads the block again soon: the device was busy.
+    pub(crate) fn later(&mut self, device: usize, block: usize, now: Instant) {
+        let slot = &mut self.members[device].slots[block];
+        slot.due = slot.due.min(now + RETRY);
+    }
+
     /// Reads each point of the block on its own from now on: the device refuses them together.
     pub(crate) fn split(&mut self, of: &Device, device: usize, block: usize, now: Instant) {
         let slots = &mut self.members[device].slots;

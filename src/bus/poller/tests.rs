@@ -234,7 +234,7 @@ async fn a_line_that_breaks_is_opened_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn over_tcp_a_dead_unit_costs_a_connection_and_the_others_go_on() {
+async fn over_tcp_a_dead_unit_costs_no_connection_and_the_others_go_on() {
     let line = line(&[1, 2], &[0]);
     line.state().mbap = true;
     line.state().dead.insert(2);
@@ -242,8 +242,8 @@ async fn over_tcp_a_dead_unit_costs_a_connection_and_the_others_go_on() {
     let heard = bench.hear(60 * SECOND).await;
     assert!(readings(&heard, "a").len() >= 59);
     assert_eq!((online(&heard, "a"), online(&heard, "b")), (vec![true], vec![false]));
-    let probes = bench.line.asked(2, 3).len();
-    assert_eq!(bench.line.state().opened, 1 + probes);
+    assert!(bench.line.asked(2, 3).len() >= 4);
+    assert_eq!(bench.line.state().opened, 1);
     assert_eq!(bench.status.borrow().state, status::State::Up);
     bench.line.state().dead.clear();
     let heard = bench.hear(61 * SECOND).await;
@@ -340,6 +340,22 @@ async fn a_command_that_nobody_waits_for_any_more_is_not_carried_out() {
     bench.line.state().dead.clear();
     bench.hear(10 * SECOND).await;
     assert!(bench.line.asked(1, 6).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_device_is_asked_again_soon_and_nothing_is_told() {
+    let mut device = fixture::device("a", 1, &[0, 1]);
+    device.points.iter_mut().for_each(|point| (point.every, point.stale_after) = (20 * SECOND, 60 * SECOND));
+    let mut bench = bench(line(&[1], &[0, 1]), vec![device]);
+    bench.hear(15 * SECOND).await;
+    bench.line.state().busy.insert(1);
+    assert!(bench.hear(10 * SECOND).await.is_empty());
+    bench.line.state().busy.clear();
+    assert_eq!(readings(&bench.hear(2 * SECOND).await, "a").len(), 2, "together, and soon");
+    bench.line.state().busy.insert(1);
+    let stale = readings(&bench.hear(80 * SECOND).await, "a");
+    assert!(stale.iter().all(|r| (r.quality, &r.fault) == (Quality::Stale, &Some(Fault::Exception(6)))), "{stale:?}");
+    assert_eq!(stale.len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
