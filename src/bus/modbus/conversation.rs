@@ -138,6 +138,7 @@ impl Conversation {
                     Err(why) => desk.freshness.bad(device, point, Fault::Decode(why), at, now),
                 });
                 let readings: Vec<Reading> = readings.collect();
+                self.schedule.rejoin(device, now);
                 desk.readings(readings).await;
                 Ok(())
             }
@@ -154,9 +155,16 @@ impl Conversation {
                 desk.device_up(device).await;
                 // Illegal function aside, what is refused together may be given one by one.
                 if matches!(code, 2 | 3) && points.len() > 1 {
+                    let (name, last) = (&self.devices[device].name, address + (count - 1));
+                    tracing::info!(
+                        device = %name,
+                        "refuses {} {address} to {last} together (exception {code}): reads them point by point",
+                        table.key()
+                    );
                     self.schedule.split(&self.devices[device], device, index, now);
                     return Ok(());
                 }
+                self.schedule.refused(device, index, now);
                 let fault = Fault::Exception(code);
                 let bad = points.iter().filter_map(|p| desk.freshness.bad(device, *p, fault.clone(), at, now));
                 let bad: Vec<Reading> = bad.collect();

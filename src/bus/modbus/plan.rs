@@ -85,6 +85,11 @@ struct Span {
 }
 
 impl Block {
+    /// Whether it brings no point that `whole` does not.
+    pub(super) fn is_part_of(&self, whole: &Block) -> bool {
+        self.points.iter().all(|point| whole.points.contains(point))
+    }
+
     /// How many registers this block has with `span` in it, if it may be; `span` begins no earlier.
     fn joined(&self, span: &Span, max_gap: u16, most: u16) -> Option<u16> {
         let end = u32::from(self.address) + u32::from(self.count);

@@ -33,6 +33,7 @@ pub(crate) enum Turn {
 #[derive(Debug)]
 struct Member {
     slots: Vec<Slot>,
+    splits: Vec<Split>,
     unit: u8,
     timeout: Duration,
     /// Failures since the last answer.
@@ -42,6 +43,17 @@ struct Member {
     backoff: Backoff,
     /// Leave it alone until then: it may still speak late.
     quiet: Instant,
+}
+
+/// A block that is read in parts.
+#[derive(Debug)]
+struct Split {
+    block: Block,
+    phase: Duration,
+    /// Since when all parts are answered, or might have been.
+    fine: Instant,
+    /// Whether it is to be tried as a whole again.
+    ripe: bool,
 }
 
 #[derive(Debug)]
@@ -65,6 +77,10 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// The longest time between probes.
 const RARELY: Duration = Duration::from_secs(60);
+
+/// A block that was split is tried as a whole again when all its parts were answered for this long, and for two
+/// periods: what split it may have been a passing fault.
+const REJOIN: Duration = Duration::from_secs(600);
 
 /// On a bus with no time to spare a dead device is probed all the same, but one in this time.
 const STARVED: Duration = Duration::from_secs(10);
@@ -130,6 +146,7 @@ impl Schedule {
         let member = &mut self.members[device];
         if member.is_dead() {
             member.slots.iter_mut().for_each(|slot| slot.due = now);
+            member.splits.iter_mut().for_each(|split| split.ripe = true);
         }
         member.misses = 0;
         member.backoff.reset();
@@ -146,6 +163,7 @@ impl Schedule {
             self.probed = now;
         }
         member.misses += 1;
+        member.part_failed(block, now);
         for (i, slot) in member.slots.iter_mut().enumerate() {
             if i == block {
                 slot.misses += 1;
@@ -224,8 +242,10 @@ impl Schedule {
 
     /// Reads each point of the block on its own from now on: the device refuses them together.
     pub(crate) fn split(&mut self, of: &Device, device: usize, block: usize, now: Instant) {
-        let slots = &mut self.members[device].slots;
-        let Slot { block: Block { table, every, points, .. }, phase, .. } = slots.remove(block);
+        let Member { slots, splits, .. } = &mut self.members[device];
+        let Slot { block, phase, .. } = slots.remove(block);
+        let Block { table, every, points, .. } = block.clone();
+        splits.push(Split { block, phase, fine: now, ripe: false });
         slots.extend(points.into_iter().map(|index| {
             let point = &of.points[index];
             let Source::Modbus { address, .. } = point.source else { unreachable!("a block is of Modbus points") };
@@ -233,6 +253,26 @@ impl Schedule {
             let block = Block { table, address, count, every, points: vec![index] };
             Slot { block, phase, due: now, turned_back: false, broke: false, misses: 0 }
         }));
+    }
+
+    /// A part of a block was refused.
+    pub(crate) fn refused(&mut self, device: usize, block: usize, now: Instant) {
+        self.members[device].part_failed(block, now);
+    }
+
+    /// Reads as a whole again what was split and may be given together by now: the device was away, or has answered
+    /// all parts for long.
+    pub(crate) fn rejoin(&mut self, device: usize, now: Instant) {
+        let Member { slots, splits, .. } = &mut self.members[device];
+        splits.retain(|Split { block, phase, fine, ripe }| {
+            let whole = *ripe || now >= *fine + REJOIN.max(2 * block.every);
+            if whole {
+                slots.retain(|slot| !slot.block.is_part_of(block));
+                let (block, phase) = (block.clone(), *phase);
+                slots.push(Slot { block, phase, due: now, turned_back: false, broke: false, misses: 0 });
+            }
+            !whole
+        });
     }
 
     /// The bus is back after it was down: the dead get a new chance, and so does what was being read when it went
@@ -263,6 +303,7 @@ impl Member {
         let slot = |block| Slot { block, phase: Duration::ZERO, due: now, turned_back: false, broke: false, misses: 0 };
         Self {
             slots: plan(device).into_iter().map(slot).collect(),
+            splits: Vec::new(),
             unit: device.unit,
             timeout: device.timeout,
             misses: 0,
@@ -274,6 +315,13 @@ impl Member {
 
     fn is_dead(&self) -> bool {
         self.misses >= DEAD
+    }
+
+    /// If `block` is part of one that was split, that is not yet to be joined again.
+    fn part_failed(&mut self, block: usize, now: Instant) {
+        let part = &self.slots[block].block;
+        let of = self.splits.iter_mut().filter(|split| part.is_part_of(&split.block));
+        of.for_each(|split| split.fine = now);
     }
 }
 
