@@ -9,14 +9,9 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use super::decode::{Decode, Kind, Order};
+use super::decode::{Decode, KIND_NAMES, Kind, ORDER_NAMES, Order};
 use super::{Point, Source, Table, Write};
 use crate::units::Period;
-
-/// The names of all types, for errors.
-const KINDS: &[&str] =
-    &["bool", "u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64", "string:LENGTH", "number", "text", "ddmm"];
-const ORDERS: &[&str] = &["ABCD", "CDAB", "BADC", "DCBA"];
 
 /// One entry of `[device.x.points]` or of a profile's `[points]`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -368,7 +363,7 @@ impl<'de> Deserialize<'de> for KindName {
         let text = String::deserialize(deserializer)?;
         text.parse().map(KindName).map_err(|why| match text.starts_with("string") {
             true => de::Error::custom(why),
-            false => de::Error::unknown_variant(&text, KINDS),
+            false => de::Error::unknown_variant(&text, &KIND_NAMES),
         })
     }
 }
@@ -376,7 +371,7 @@ impl<'de> Deserialize<'de> for KindName {
 impl<'de> Deserialize<'de> for OrderName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map(OrderName).map_err(|_| de::Error::unknown_variant(&text, ORDERS))
+        text.parse().map(OrderName).map_err(|_| de::Error::unknown_variant(&text, &ORDER_NAMES))
     }
 }
 
