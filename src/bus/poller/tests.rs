@@ -326,6 +326,22 @@ async fn a_connection_that_was_useful_forgets_the_last_outage() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_given_up_in_silence_forgets_the_last_outage_too() {
+    let line = line(&[1], &[0]);
+    (line.state().mbap, line.state().missing) = (true, true);
+    let mut bench = bench(line, vec![fixture::device("a", 1, &[0])]);
+    bench.hear(100 * SECOND).await;
+    bench.line.state().missing = false;
+    assert_eq!(online(&bench.hear(40 * SECOND).await, "a"), [true]);
+    bench.line.state().dead.insert(1);
+    bench.line.state().missing = true;
+    bench.hear(10 * SECOND).await;
+    bench.line.state().dead.clear();
+    bench.line.state().missing = false;
+    assert_eq!(online(&bench.hear(8 * SECOND).await, "a"), [true]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_command_that_nobody_waits_for_any_more_is_not_carried_out() {
     let mut bench = bench(line(&[1], &[0]), vec![fixture::device("a", 1, &[0])]);
     bench.hear(3 * SECOND + SECOND / 2).await;
