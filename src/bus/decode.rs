@@ -12,6 +12,7 @@ use crate::reading::Value;
 
 use decimal::Decimal;
 pub use encode::{encode, encode_bit};
+pub(crate) use kind::{KIND_NAMES, ORDER_NAMES};
 pub use kind::{Kind, Order};
 
 /// What the words or the field of a point mean.

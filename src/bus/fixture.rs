@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 use rustix::pty::OpenptFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::decode::{Decode, Kind, Order};
@@ -62,6 +63,14 @@ pub(crate) struct State {
     pub(crate) cut: bool,
     /// Whether each line is cut at the first request.
     pub(crate) rude: bool,
+    /// Whether the line is closed after each answer.
+    pub(crate) curt: bool,
+    /// Set to close a line on which nothing is said.
+    pub(crate) idle: Arc<Notify>,
+    /// Units that refuse as busy.
+    pub(crate) busy: HashSet<u8>,
+    /// A register that is not refused when it lacks: the line is closed.
+    pub(crate) touchy: Option<u16>,
     /// Whether Modbus TCP is spoken instead of RTU.
     pub(crate) mbap: bool,
     /// How often it was opened.
@@ -98,11 +107,19 @@ impl Line {
         // An MBAP frame is an RTU frame with a head before it and no CRC behind it.
         let head_len = if self.state().mbap { 6 } else { 0 };
         let mut bytes = vec![0; if head_len > 0 { 12 } else { 8 }];
-        while wire.read_exact(&mut bytes).await.is_ok() && !self.state().cut {
+        let idle = self.state().idle.clone();
+        loop {
+            tokio::select! {
+                read = wire.read_exact(&mut bytes) => if read.is_err() || self.state().cut { return },
+                () = idle.notified() => return,
+            }
             let (head, request) = bytes.split_at(head_len);
             let [address, count] = [2, 4].map(|at| u16::from_be_bytes([request[at], request[at + 1]]));
             let (unit, function) = (request[0], request[1]);
             sleep(Duration::from_millis(5)).await;
+            if self.state().touchy == Some(address) {
+                return;
+            }
             let Some(mut body) = self.state().answer(unit, function, address, count) else { continue };
             let frame = if let [a, b, ..] = *head {
                 [&[a, b, 0, 0, 0, body.len() as u8][..], &body].concat()
@@ -112,6 +129,9 @@ impl Line {
             };
             // The other end may have closed in the meantime.
             let _ = wire.write_all(&frame).await;
+            if self.state().curt {
+                return;
+            }
         }
     }
 }
@@ -121,6 +141,9 @@ impl State {
         self.log.push((Instant::now(), unit, function, address, count));
         if self.dead.contains(&unit) {
             return None;
+        }
+        if self.busy.contains(&unit) {
+            return Some(vec![unit, function | 0x80, 6]);
         }
         let [a, b] = address.to_be_bytes();
         let refused = Some(vec![unit, function | 0x80, 2]);

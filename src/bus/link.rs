@@ -109,8 +109,8 @@ pub async fn open(config: &Config) -> Result<Box<dyn Wire>, String> {
 pub(crate) enum End {
     /// The gateway stops.
     Stopped,
-    /// An answer may still be on its way on it; another wire is opened at once.
-    Spent,
+    /// An answer may still be on its way on it; another wire is opened at once. `useful` as below.
+    Spent { useful: bool },
     /// It broke. `useful` when something was heard on it before.
     Broken { why: String, useful: bool },
 }

@@ -9,14 +9,9 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use super::decode::{Decode, Kind, Order};
+use super::decode::{Decode, KIND_NAMES, Kind, ORDER_NAMES, Order};
 use super::{Point, Source, Table, Write};
 use crate::units::Period;
-
-/// The names of all types, for errors.
-const KINDS: &[&str] =
-    &["bool", "u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64", "string:LENGTH", "number", "text", "ddmm"];
-const ORDERS: &[&str] = &["ABCD", "CDAB", "BADC", "DCBA"];
 
 /// One entry of `[device.x.points]` or of a profile's `[points]`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -214,6 +209,13 @@ impl Config {
                 wrong(Some(period.span()), why.into(), Some("give a time such as \"1s\""));
             }
         }
+        let every = self.every.as_ref().map_or(around.every, |every| every.get_ref().0);
+        if let Some(own) = self.stale_after.as_ref().filter(|own| check_period(*own.get_ref()).is_ok())
+            && own.get_ref().0 < every
+        {
+            let message = "it would be stale before it is read again: `stale-after` is shorter than `every`";
+            wrong(Some(own.span()), message.into(), Some("leave it out for three times `every`"));
+        }
         let mut write = None;
         if let Some(wish) = &self.write
             && let Writable::Yes(limits) = *wish.get_ref()
@@ -221,6 +223,11 @@ impl Config {
             if !matches!(source, None | Some(Source::Modbus { table: Table::Coil | Table::Holding, .. })) {
                 let help = "only coils and holding registers can be written";
                 wrong(Some(wish.span()), "this point can only be read".into(), Some(help));
+            }
+            for (name, limit) in [("min", limits.min), ("max", limits.max)] {
+                if limit.is_some_and(|limit| !limit.is_finite()) {
+                    wrong(Some(wish.span()), format!("`{name}` is a finite number"), Some("leave it out for no limit"));
+                }
             }
             if let (Some(min), Some(max)) = (limits.min, limits.max)
                 && min > max
@@ -244,9 +251,10 @@ impl Config {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let every = self.every.as_ref().map_or(around.every, |every| every.get_ref().0);
-        let stale_after = self.stale_after.as_ref().map(|p| p.get_ref().0).or(around.stale_after);
-        let stale_after = stale_after.unwrap_or(every.saturating_mul(3));
+        // One time for all points of a device may be too short for those that are seldom read.
+        let usual = every.saturating_mul(3);
+        let inherited = || around.stale_after.map_or(usual, |all| all.max(usual));
+        let stale_after = self.stale_after.as_ref().map_or_else(inherited, |own| own.get_ref().0);
         Ok(Point { name, source, decode, every, stale_after, write })
     }
 
@@ -355,7 +363,7 @@ impl<'de> Deserialize<'de> for KindName {
         let text = String::deserialize(deserializer)?;
         text.parse().map(KindName).map_err(|why| match text.starts_with("string") {
             true => de::Error::custom(why),
-            false => de::Error::unknown_variant(&text, KINDS),
+            false => de::Error::unknown_variant(&text, &KIND_NAMES),
         })
     }
 }
@@ -363,7 +371,7 @@ impl<'de> Deserialize<'de> for KindName {
 impl<'de> Deserialize<'de> for OrderName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map(OrderName).map_err(|_| de::Error::unknown_variant(&text, ORDERS))
+        text.parse().map(OrderName).map_err(|_| de::Error::unknown_variant(&text, &ORDER_NAMES))
     }
 }
 
@@ -410,6 +418,36 @@ mod tests {
         }
         assert_eq!(wire_address(Table::Input, 40_001, Addressing::ZeroBased), Ok(40_001));
         assert!(wire_address(Table::Input, 400_001, Addressing::ZeroBased).unwrap_err().contains("plc"));
+    }
+
+    fn resolved(text: &str, stale_after: Option<Duration>) -> Result<Point, Vec<Problem>> {
+        let every = Duration::from_secs(1);
+        let (order, addressing) = (Order::default(), Addressing::default());
+        let around = Surroundings { every, stale_after, order, addressing, uart: false };
+        toml::from_str::<Config>(text).expect("a point").resolve("level".into(), &around)
+    }
+
+    #[test]
+    fn limits_are_finite() {
+        for limits in ["min = nan", "max = inf", "min = -inf, max = 3"] {
+            let problems =
+                resolved(&format!("holding = 1\nas = 'u16'\nwrite = {{ {limits} }}"), None).expect_err(limits);
+            assert!(problems[0].span.is_some() && problems[0].message.contains("finite"), "{limits}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn a_point_is_never_stale_before_it_is_read_again() {
+        let seconds = Duration::from_secs;
+        let slow = "input = 1\nas = 'u16'\nevery = '60s'";
+        let stale = |text: &str, all: Option<u64>| resolved(text, all.map(seconds)).map(|point| point.stale_after);
+        assert_eq!(stale(slow, None), Ok(seconds(180)));
+        assert_eq!(stale(slow, Some(10)), Ok(seconds(180)), "that of the device is too short");
+        assert_eq!(stale(slow, Some(600)), Ok(seconds(600)));
+        assert_eq!(stale(&format!("{slow}\nstale-after = '60s'"), None), Ok(seconds(60)));
+        let text = format!("{slow}\nstale-after = '10s'");
+        let problems = stale(&text, None).expect_err("too short");
+        assert_eq!(&text[problems[0].span.clone().expect("its place")], "'10s'");
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct Poller {
     commands: mpsc::Receiver<Command>,
     dial: Dial,
     backoff: Backoff,
+    /// Wires in a row that broke before anything was heard on them.
+    useless: u32,
 }
 
 /// How a bus is spoken on.
@@ -41,6 +43,9 @@ type Dial = Box<dyn FnMut() -> Pin<Box<dyn Future<Output = Result<Box<dyn Wire>,
 /// The delays between attempts to open a link.
 const FIRST: Duration = Duration::from_secs(1);
 const MOST: Duration = Duration::from_secs(30);
+
+/// So many useless wires after a useful one are no outage yet: some servers hang up instead of refusing a request.
+const BOUNCES: u32 = 2;
 
 impl Poller {
     /// A poller for `bus`. What it reads goes to `reports`, what it is to write comes from `commands`.
@@ -83,7 +88,7 @@ impl Poller {
             }
             link::Config::Uart(serial) => Talk::Listening(Box::new(Listener::new(bus, &serial, now))),
         };
-        Self { name, talk, desk, commands, dial, backoff: Backoff::new(FIRST, MOST) }
+        Self { name, talk, desk, commands, dial, backoff: Backoff::new(FIRST, MOST), useless: BOUNCES }
     }
 
     /// Polls until `stop`. A link that cannot be opened is tried again for ever; the status says why. A write that is
@@ -102,17 +107,40 @@ impl Poller {
             };
             delay = match end {
                 End::Stopped => return,
-                End::Spent => Duration::ZERO,
-                End::Broken { why, useful } => {
-                    self.desk.link_down(&why).await;
+                End::Spent { useful } => {
                     if useful {
-                        self.backoff.reset();
-                        Duration::ZERO
-                    } else {
-                        self.backoff.delay()
+                        self.worked();
                     }
+                    Duration::ZERO
+                }
+                // A server that closes after an answer is called again for the next request, and so no more often than
+                // there are requests. It is down when it cannot be reached at once.
+                End::Broken { useful: true, .. } => {
+                    self.worked();
+                    Duration::ZERO
+                }
+                End::Broken { why, useful: false } => {
+                    self.useless += 1;
+                    if self.useless > BOUNCES {
+                        self.down(&why).await;
+                    }
+                    self.backoff.delay()
                 }
             };
+        }
+    }
+
+    /// Something was heard on the last wire.
+    fn worked(&mut self) {
+        self.backoff.reset();
+        self.useless = 0;
+    }
+
+    /// Tells that the link is down; nothing that waits for it is done any more.
+    async fn down(&mut self, why: &str) {
+        self.desk.link_down(why).await;
+        if let Talk::Asking(talk) = &mut self.talk {
+            talk.refuse(why);
         }
     }
 
@@ -148,7 +176,7 @@ impl Poller {
                     return Some(wire);
                 }
                 Err(why) => {
-                    self.desk.link_down(&why).await;
+                    self.down(&why).await;
                     delay = self.backoff.delay();
                 }
             }

@@ -62,6 +62,26 @@ const KINDS: [(&str, Kind); 12] = [
 const ORDERS: [(&str, Order); 4] =
     [("ABCD", Order::Abcd), ("CDAB", Order::Cdab), ("BADC", Order::Badc), ("DCBA", Order::Dcba)];
 
+/// The names of all types, for errors.
+pub(crate) const KIND_NAMES: [&str; KINDS.len() + 1] = names(&KINDS, "string:LENGTH");
+
+/// The names of all orders, for errors.
+pub(crate) const ORDER_NAMES: [&str; ORDERS.len()] = names(&ORDERS, "");
+
+/// The names of `all`, and `last` where there is room left.
+const fn names<T, const N: usize, const M: usize>(
+    all: &[(&'static str, T); N],
+    last: &'static str,
+) -> [&'static str; M] {
+    let mut names = [last; M];
+    let mut i = 0;
+    while i < N {
+        names[i] = all[i].0;
+        i += 1;
+    }
+    names
+}
+
 /// `u16`, `f32`, `string:16` (16 bytes), `number`, …
 impl FromStr for Kind {
     type Err = String;
@@ -78,8 +98,7 @@ impl FromStr for Kind {
                 )),
             };
         }
-        let names = KINDS.map(|(name, _)| name).join(", ");
-        Err(format!("`{text}` is not a type; there are {names} and string:LENGTH"))
+        Err(format!("`{text}` is not a type; there are {}", KIND_NAMES.join(", ")))
     }
 }
 
@@ -100,10 +119,7 @@ impl FromStr for Order {
     fn from_str(text: &str) -> Result<Self, String> {
         match ORDERS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)) {
             Some((_, order)) => Ok(*order),
-            None => {
-                let names = ORDERS.map(|(name, _)| name).join(", ");
-                Err(format!("`{text}` is not a byte order; there are {names}"))
-            }
+            None => Err(format!("`{text}` is not a byte order; there are {}", ORDER_NAMES.join(", "))),
         }
     }
 }

@@ -23,21 +23,23 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// The pace of a serial line: 3.5 characters of 11 bits, fixed at 1.75 ms above 19200 baud (Modbus over serial
-    /// line V1.02, 2.5.1.1).
+    /// The pace of a serial line.
     pub fn of(serial: &Serial) -> Self {
         let baud = f64::from(serial.baud.max(1));
-        let silence = if serial.baud > 19200 { 0.001_75 } else { 3.5 * 11.0 / baud };
-        Self {
-            character: Duration::from_secs_f64(f64::from(serial.bits()) / baud),
-            silence: Duration::from_secs_f64(silence),
-        }
+        let character = Duration::from_secs_f64(f64::from(serial.bits()) / baud);
+        Self { character, silence: silence(character) }
     }
 
     /// How long `bytes` take on the line.
     pub fn time_of(&self, bytes: usize) -> Duration {
         self.character * u32::try_from(bytes).unwrap_or(u32::MAX)
     }
+}
+
+/// The silence between two frames, t3.5: 3.5 characters, but never below 1.75 ms, which is what counts above
+/// 19200 baud (Modbus over serial line V1.02, 2.5.1.1).
+pub(crate) fn silence(character: Duration) -> Duration {
+    (character * 7 / 2).max(Duration::from_micros(1750))
 }
 
 /// Waits for moments that are a few hundred microseconds away.
@@ -100,10 +102,11 @@ mod tests {
     #[test]
     fn pace_follows_the_specification() {
         let slow = Pace::of(&serial(9600, Parity::None));
-        assert_eq!(slow.silence.as_micros(), 4010);
+        assert_eq!(slow.silence.as_micros(), 3645);
+        assert_eq!(Pace::of(&serial(9600, Parity::Even)).silence.as_micros(), 4010);
         assert_eq!(slow.time_of(8).as_micros(), 8333);
         assert_eq!(Pace::of(&serial(9600, Parity::Even)).time_of(8).as_micros(), 9166);
-        assert_eq!(Pace::of(&serial(19200, Parity::None)).silence.as_micros(), 2005);
+        assert_eq!(Pace::of(&serial(19200, Parity::Even)).silence.as_micros(), 2005);
         assert_eq!(Pace::of(&serial(115_200, Parity::None)).silence.as_micros(), 1750);
     }
 

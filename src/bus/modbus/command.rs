@@ -15,21 +15,7 @@ pub(crate) fn request(device: &Device, point: &str, value: &Value) -> Result<(us
     let (Some(limits), Source::Modbus { table, address }) = (&point.write, &point.source) else {
         return Err(CommandError::NotWritable);
     };
-    let number = match value {
-        Value::Int(i) => Some(*i as f64),
-        Value::Float(x) => Some(*x),
-        Value::Null | Value::Bool(_) | Value::Text(_) => None,
-    };
-    if let Some(number) = number {
-        if !number.is_finite() {
-            return Err(CommandError::BadValue(format!("{number} is no number that can be written")));
-        }
-        let low = limits.min.filter(|min| number < *min).map(|min| format!("{number} is below the least, {min}"));
-        let high = limits.max.filter(|max| number > *max).map(|max| format!("{number} is above the most, {max}"));
-        if let Some(why) = low.or(high) {
-            return Err(CommandError::BadValue(why));
-        }
-    }
+    within(*limits, value)?;
     let address = *address;
     let request = match table {
         Table::Coil => {
@@ -37,8 +23,11 @@ pub(crate) fn request(device: &Device, point: &str, value: &Value) -> Result<(us
             Request::WriteCoil { address, value }
         }
         Table::Holding => {
-            let values = decode::encode(&point.decode, value)
-                .map_err(|why| CommandError::BadValue(if number.is_none() { why + &within(limits) } else { why }))?;
+            let values = decode::encode(&point.decode, value).map_err(|why| {
+                CommandError::BadValue(if number(value).is_none() { why + &hint(limits) } else { why })
+            })?;
+            // What the device gets is rounded, and may be over the limit by that.
+            within(*limits, &decode::registers(&point.decode, &values).map_err(CommandError::BadValue)?)?;
             match values[..] {
                 [value] => Request::WriteRegister { address, value },
                 _ => Request::WriteRegisters { address, values },
@@ -49,8 +38,27 @@ pub(crate) fn request(device: &Device, point: &str, value: &Value) -> Result<(us
     Ok((index, request))
 }
 
+/// Whether a number is within the limits; what is none has no limits.
+fn within(limits: Write, value: &Value) -> Result<(), CommandError> {
+    let Some(number) = number(value) else { return Ok(()) };
+    if !number.is_finite() {
+        return Err(CommandError::BadValue(format!("{number} is no number that can be written")));
+    }
+    let low = limits.min.filter(|min| number < *min).map(|min| format!("{number} is below the least, {min}"));
+    let high = limits.max.filter(|max| number > *max).map(|max| format!("{number} is above the most, {max}"));
+    low.or(high).map_or(Ok(()), |why| Err(CommandError::BadValue(why)))
+}
+
+fn number(value: &Value) -> Option<f64> {
+    match value {
+        Value::Int(i) => Some(*i as f64),
+        Value::Float(x) => Some(*x),
+        Value::Null | Value::Bool(_) | Value::Text(_) => None,
+    }
+}
+
 /// The limits, for one who did not come to be measured against them: the type's range alone would mislead.
-fn within(limits: &Write) -> String {
+fn hint(limits: &Write) -> String {
     match (limits.min, limits.max) {
         (Some(min), Some(max)) => format!(", within the limits {min} to {max}"),
         (Some(min), None) => format!(", from {min} up"),
@@ -86,6 +94,11 @@ mod tests {
         assert!(matches!(of(&device, "r7", Value::Int(-1)), Err(CommandError::BadValue(_))));
         let text = of(&device, "r7", Value::Text("much".into())).map_err(|e| e.to_string());
         assert!(text.is_err_and(|why| why.starts_with("`much` does not fit") && why.ends_with(", up to 1000")));
+        device.points[0].decode.scale = 10.0;
+        device.points[0].write = Some(Write { min: None, max: Some(96.0) });
+        let rounded = Err(CommandError::BadValue("100 is above the most, 96".into()));
+        assert_eq!(of(&device, "r7", Value::Int(96)), rounded);
+        assert_eq!(of(&device, "r7", Value::Int(94)), Ok(()));
         assert_eq!(of(&device, "r8", Value::Int(1)), Err(CommandError::NotWritable));
         device.points[0].write = None;
         assert_eq!(of(&device, "r7", Value::Int(1)), Err(CommandError::NotWritable));

@@ -33,6 +33,8 @@ struct Order {
     point: usize,
     request: Request,
     command: Command,
+    /// Whether a wire was found closed when it was to be sent.
+    turned_back: bool,
 }
 
 /// As many commands wait here; more wait in their channel.
@@ -49,6 +51,11 @@ impl Conversation {
     /// The bus was down and is back.
     pub(crate) fn restart(&mut self) {
         self.schedule.restart(Instant::now());
+    }
+
+    /// The bus is down: nothing that waits is carried out.
+    pub(crate) fn refuse(&mut self, why: &str) {
+        self.refuse_if(&Fault::LinkDown(why.to_owned()), |_, _| true);
     }
 
     /// Asks and writes over `wire` until it is of no more use or the gateway stops.
@@ -102,11 +109,8 @@ impl Conversation {
             };
             match result {
                 Ok(()) => useful = true,
-                Err(Fault::LinkDown(why)) => {
-                    self.refuse(&Fault::LinkDown(why.clone()), |_, _| true);
-                    return End::Broken { why, useful };
-                }
-                Err(_) if guard.is_spent() => return End::Spent,
+                Err(Fault::LinkDown(why)) => return End::Broken { why, useful },
+                Err(_) if guard.is_spent() => return End::Spent { useful },
                 Err(_) => {}
             }
         }
@@ -134,7 +138,16 @@ impl Conversation {
                     Err(why) => desk.freshness.bad(device, point, Fault::Decode(why), at, now),
                 });
                 let readings: Vec<Reading> = readings.collect();
+                self.schedule.rejoin(device, now);
                 desk.readings(readings).await;
+                Ok(())
+            }
+            Err(fault @ Fault::Exception(5 | 6)) => {
+                // Busy: there is no value, and nothing wrong with the last one until it is stale.
+                self.schedule.answered(device, index, now);
+                self.schedule.later(device, index, now);
+                desk.device_up(device).await;
+                desk.device_failed(device, fault, false).await;
                 Ok(())
             }
             Err(Fault::Exception(code)) if !is_absence(code) => {
@@ -142,18 +155,32 @@ impl Conversation {
                 desk.device_up(device).await;
                 // Illegal function aside, what is refused together may be given one by one.
                 if matches!(code, 2 | 3) && points.len() > 1 {
+                    let (name, last) = (&self.devices[device].name, address + (count - 1));
+                    tracing::info!(
+                        device = %name,
+                        "refuses {} {address} to {last} together (exception {code}): reads them point by point",
+                        table.key()
+                    );
                     self.schedule.split(&self.devices[device], device, index, now);
                     return Ok(());
                 }
+                self.schedule.refused(device, index, now);
                 let fault = Fault::Exception(code);
                 let bad = points.iter().filter_map(|p| desk.freshness.bad(device, *p, fault.clone(), at, now));
                 let bad: Vec<Reading> = bad.collect();
                 desk.readings(bad).await;
                 Ok(())
             }
+            // Closed while nobody spoke: no fault of the device, which is asked on the next wire.
+            Err(fault @ Fault::LinkDown(_)) if !guard.has_sent() && self.schedule.turned_back(device, index) => {
+                Err(fault)
+            }
             Err(fault) => {
                 let late = guard.late_until(self.devices[device].unit);
-                let dead = self.schedule.missed(device, index, now, late);
+                let dead = match &fault {
+                    Fault::LinkDown(_) => self.schedule.broke(device, index, now, late),
+                    _ => self.schedule.missed(device, index, now, late),
+                };
                 desk.device_failed(device, fault.clone(), dead).await;
                 Err(fault)
             }
@@ -162,10 +189,20 @@ impl Conversation {
 
     /// Carries out a command and sends its result.
     async fn write(&mut self, order: Order, guard: &mut Guard<Box<dyn Wire>>, desk: &mut Desk) -> Result<(), Fault> {
-        let Order { device, point, request, command } = order;
-        let result = self.ask(device, &request, guard, desk).await.map(drop);
+        let result = self.ask(order.device, &order.request, guard, desk).await.map(drop);
+        if let Err(Fault::LinkDown(_)) = &result
+            && !guard.has_sent()
+            && !order.turned_back
+        {
+            self.orders.push_front(Order { turned_back: true, ..order });
+            return result;
+        }
+        let Order { device, point, command, .. } = order;
+        let late = guard.late_until(self.devices[device].unit);
+        if let Err(Fault::LinkDown(_)) = &result {
+            self.schedule.hush(device, late);
+        }
         if let Err(fault @ (Fault::Timeout | Fault::Frame(_))) = &result {
-            let late = guard.late_until(self.devices[device].unit);
             let dead = self.schedule.unconfirmed(device, Instant::now(), late);
             desk.device_failed(device, fault.clone(), dead).await;
         }
@@ -225,21 +262,25 @@ impl Conversation {
             None => Err(CommandError::NotWritable),
         };
         match checked {
-            Ok((device, point, request)) => self.orders.push_back(Order { device, point, request, command }),
+            Ok((device, point, request)) => {
+                self.orders.push_back(Order { device, point, request, command, turned_back: false });
+            }
             // Nobody may be waiting for the result.
             Err(error) => drop(command.reply.send(Err(error))),
         }
     }
 
     /// The first command whose device may be spoken to; those of one device keep their order. What waited for a device
-    /// that has died since is refused: it would only cost the others time.
+    /// that has died since is refused: it would only cost the others time. What nobody waits for any more was told to
+    /// be undone, and stays so.
     fn next_order(&mut self, now: Instant) -> Option<Order> {
-        self.refuse(&Fault::Timeout, |schedule, order| schedule.is_dead(order.device));
+        self.orders.retain(|order| !order.command.reply.is_closed());
+        self.refuse_if(&Fault::Timeout, |schedule, order| schedule.is_dead(order.device));
         let ready = self.orders.iter().position(|order| self.schedule.quiet(order.device) <= now)?;
         self.orders.remove(ready)
     }
 
-    fn refuse(&mut self, fault: &Fault, which: impl Fn(&Schedule, &Order) -> bool) {
+    fn refuse_if(&mut self, fault: &Fault, which: impl Fn(&Schedule, &Order) -> bool) {
         for order in std::mem::take(&mut self.orders) {
             if which(&self.schedule, &order) {
                 // Nobody may be waiting for the result.

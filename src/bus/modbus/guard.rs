@@ -39,7 +39,15 @@ pub struct Guard<W> {
     last: Instant,
     /// Units that may still speak late, and until when.
     late: Vec<(u8, Instant)>,
+    /// Whether the adapter hears itself: what is sent comes back before the answer. None until an answer has shown it.
+    echo: Option<bool>,
     transaction: u16,
+    /// Modbus TCP: what has come and is not yet read.
+    input: Vec<u8>,
+    /// Modbus TCP: requests in a row to which nobody said anything.
+    silent: u32,
+    /// Whether the last request, or part of it, has left.
+    sent: bool,
     spent: bool,
 }
 
@@ -50,17 +58,46 @@ const STILL: Duration = Duration::from_millis(50);
 /// Bytes without an answer in them after which the line counts as babbling. The longest frame has 260.
 const BABBLE: usize = 1024;
 
+/// After so many requests over Modbus TCP without any answer the connection itself is in doubt. One silent unit behind a
+/// gateway is no reason: many gateways have one connection for all.
+const SILENT: u32 = 3;
+
+/// Answers to so many requests before are known for what they are: late.
+const EARLIER: u16 = 1024;
+
+/// A unit that failed is left alone for its timeout once more, and at least for this long: a serial server or a slow
+/// device may hold an answer back for longer than a short timeout.
+const LATE: Duration = Duration::from_secs(1);
+
 impl<W: AsyncRead + AsyncWrite + Unpin> Guard<W> {
     /// A guard over an open wire.
     pub fn new(wire: W, framing: Framing, pace: Pace, stillness: Stillness) -> Self {
         let last = Instant::now();
-        Self { wire, framing, pace, stillness, last, late: Vec::new(), transaction: 0, spent: false }
+        Self {
+            wire,
+            framing,
+            pace,
+            stillness,
+            last,
+            late: Vec::new(),
+            echo: None,
+            transaction: 0,
+            input: Vec::new(),
+            silent: 0,
+            sent: false,
+            spent: false,
+        }
     }
 
     /// Whether the wire is of no more use and must be opened anew: it broke, or (on TCP) an answer may still be on
     /// its way that would pass for another one.
     pub fn is_spent(&self) -> bool {
         self.spent
+    }
+
+    /// Whether any of the last request may have reached the device.
+    pub fn has_sent(&self) -> bool {
+        self.sent
     }
 
     /// Until when `unit` is left alone; asking earlier waits till then.
@@ -74,6 +111,7 @@ impl<W: AsyncRead + AsyncWrite + Unpin> Guard<W> {
     /// [`Fault::Exception`] when the device refused, [`Fault::Timeout`] when nothing came, [`Fault::Frame`] when what
     /// came was no answer, [`Fault::LinkDown`] when the wire broke.
     pub async fn ask(&mut self, unit: u8, request: &Request, patience: Duration) -> Result<Answer, Fault> {
+        self.sent = false;
         let result = match self.framing {
             Framing::Mbap => self.ask_mbap(unit, request, patience).await,
             Framing::Rtu | Framing::RtuOverTcp => self.ask_rtu(unit, request, patience).await,
@@ -81,6 +119,8 @@ impl<W: AsyncRead + AsyncWrite + Unpin> Guard<W> {
         match &result {
             Ok(_) | Err(Fault::Exception(_)) => {}
             Err(Fault::LinkDown(_)) => self.spent = true,
+            // Over TCP a transaction tells one answer from another.
+            Err(Fault::Timeout) => self.spent |= self.framing == Framing::RtuOverTcp,
             Err(_) => self.spent |= self.framing != Framing::Rtu,
         }
         result
@@ -91,33 +131,74 @@ impl<W: AsyncRead + AsyncWrite + Unpin> Guard<W> {
             sleep_until(until).await;
             self.late.retain(|(_, until)| *until > Instant::now());
         }
+        // The right answer to functions 5 and 6 is the request itself: first a read must tell whether there is an echo.
+        if self.echo.is_none()
+            && let Some(read) = request.read_back()
+        {
+            match Box::pin(self.ask_rtu(unit, &read, patience)).await {
+                Ok(_) | Err(Fault::Exception(_)) => {}
+                Err(fault) => return Err(fault),
+            }
+        }
         self.be_still(patience).await?;
         let frame = request.rtu(unit);
-        self.send(&frame, patience).await?;
-        let sent = Instant::now() + self.pace.time_of(frame.len());
-        self.last = sent;
         // The answer's own time on the line is not the device's fault.
-        let deadline = sent + patience + self.pace.time_of(1 + request.answer_len() + 2);
+        let spare = self.pace.time_of(frame.len()) + patience + self.pace.time_of(1 + request.answer_len() + 2);
+        let mut deadline = Instant::now() + spare;
+        let sent = self.send(&frame, patience).await;
+        let result = match sent {
+            Ok(()) => {
+                self.last = Instant::now() + self.pace.time_of(frame.len());
+                deadline = Instant::now() + spare;
+                self.hear(unit, request, &frame, deadline).await
+            }
+            Err(fault) => Err(fault),
+        };
+        if matches!(result, Err(Fault::Timeout | Fault::Frame(_) | Fault::LinkDown(_))) {
+            // Also when the wire broke: a serial server passes the late answer on to the next connection.
+            self.late.push((unit, deadline + patience.max(LATE)));
+        }
+        result
+    }
 
+    /// Waits for the answer to a request that was sent as `frame`.
+    async fn hear(&mut self, unit: u8, request: &Request, frame: &[u8], deadline: Instant) -> Result<Answer, Fault> {
         let mut bytes = Vec::with_capacity(256);
-        let fault = loop {
-            let enough = bytes.len() > 2 + request.answer_len();
+        loop {
+            let (answer, _) = self.without_echo(&bytes, frame);
+            let enough = answer.len() > 2 + request.answer_len();
             let until = if enough { deadline.min(Instant::now() + STILL) } else { deadline };
             match timeout_at(until, self.wire.read_buf(&mut bytes)).await {
                 Ok(Ok(0)) => return Err(gone(&io::ErrorKind::UnexpectedEof.into())),
                 Ok(Ok(_)) => self.last = Instant::now(),
                 Ok(Err(e)) => return Err(gone(&e)),
-                Err(_) => break explain_rtu(&bytes, unit, request),
+                Err(_) => return Err(explain_rtu(self.without_echo(&bytes, frame).0, unit, request)),
             }
-            if let Some(pdu) = find_rtu(&bytes, unit, request) {
-                return request.answer(pdu);
+            let (answer, echoed) = self.without_echo(&bytes, frame);
+            if let Some(pdu) = find_rtu(answer, unit, request) {
+                let result = request.answer(pdu);
+                // Behind noise nothing is learned: a damaged echo is noise too.
+                let alone = bytes.len() == 1 + pdu.len() + 2;
+                if request.read_back().is_none() && (echoed || alone) {
+                    self.echo = Some(echoed);
+                }
+                return result;
             }
             if bytes.len() >= BABBLE {
-                break Fault::Frame(format!("{} bytes without an answer among them", bytes.len()));
+                return Err(Fault::Frame(format!("{} bytes without an answer among them", bytes.len())));
             }
-        };
-        self.late.push((unit, deadline + patience));
-        Err(fault)
+        }
+    }
+
+    /// What stands behind the echo of `frame`, and whether there was one.
+    fn without_echo<'a>(&self, bytes: &'a [u8], frame: &[u8]) -> (&'a [u8], bool) {
+        if self.echo == Some(false) {
+            return (bytes, false);
+        }
+        match bytes.windows(frame.len()).position(|part| part == frame) {
+            Some(at) => (&bytes[at + frame.len()..], true),
+            None => (bytes, false),
+        }
     }
 
     /// Throws away what is in the input and waits until the line has been still for t3.5.
@@ -138,7 +219,7 @@ impl<W: AsyncRead + AsyncWrite + Unpin> Guard<W> {
         }
     }
 
-    /// Reads what is there already; says how much it was.
+    /// Reads what is there already; says how much it was. Over Modbus TCP it is kept: it may be half a frame.
     async fn drain(&mut self) -> Result<usize, Fault> {
         // Lets the runtime hear of bytes that came while it was busy.
         tokio::task::yield_now().await;
@@ -155,7 +236,12 @@ impl<W: AsyncRead + AsyncWrite + Unpin> Guard<W> {
             match read.await {
                 None => break,
                 Some(Ok(())) if buf.filled().is_empty() => return Err(gone(&io::ErrorKind::UnexpectedEof.into())),
-                Some(Ok(())) => drained += buf.filled().len(),
+                Some(Ok(())) => {
+                    drained += buf.filled().len();
+                    if self.framing == Framing::Mbap {
+                        self.input.extend_from_slice(buf.filled());
+                    }
+                }
                 Some(Err(e)) => return Err(gone(&e)),
             }
         }
@@ -163,43 +249,65 @@ impl<W: AsyncRead + AsyncWrite + Unpin> Guard<W> {
     }
 
     async fn ask_mbap(&mut self, unit: u8, request: &Request, patience: Duration) -> Result<Answer, Fault> {
-        // Every fault closes the connection, so nobody can owe an answer here.
-        if self.drain().await? > 0 {
-            self.spent = true;
-            return Err(Fault::Frame("an answer that nobody asked for".into()));
-        }
+        self.drain().await?;
         self.transaction = self.transaction.wrapping_add(1);
         self.send(&request.mbap(self.transaction, unit), patience).await?;
         match timeout(patience, self.read_mbap(unit, request)).await {
-            Ok(result) => result,
-            Err(_) => Err(Fault::Timeout),
+            Ok(result) => {
+                self.silent = 0;
+                result
+            }
+            Err(_) => {
+                self.silent += 1;
+                // Half a frame: nobody knows whether its rest will come.
+                self.spent |= self.silent >= SILENT || !self.input.is_empty();
+                Err(Fault::Timeout)
+            }
         }
     }
 
+    /// Reads on until this request is answered; answers to earlier ones, which came to nothing, are passed over.
     async fn read_mbap(&mut self, unit: u8, request: &Request) -> Result<Answer, Fault> {
-        let mut head = [0; 7];
-        self.wire.read_exact(&mut head).await.map_err(|e| gone(&e))?;
+        loop {
+            if let Some((transaction, of, pdu)) = self.take_mbap()? {
+                match self.transaction.wrapping_sub(transaction) {
+                    0 if of == unit => return request.answer(&pdu),
+                    0 => return Err(Fault::Frame(format!("unit {of}, not {unit}"))),
+                    1..=EARLIER => continue,
+                    _ => return Err(Fault::Frame(format!("transaction {transaction}, not {}", self.transaction))),
+                }
+            }
+            // A read into the buffer loses nothing when the time is over.
+            match self.wire.read_buf(&mut self.input).await {
+                Ok(0) => return Err(gone(&io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) => {}
+                Err(e) => return Err(gone(&e)),
+            }
+        }
+    }
+
+    /// The first frame of the input: transaction, unit, PDU; none when it is not all there.
+    fn take_mbap(&mut self) -> Result<Option<(u16, u8, Vec<u8>)>, Fault> {
+        let Some(head) = self.input.first_chunk::<7>() else { return Ok(None) };
         let [transaction, protocol, length] = [0, 2, 4].map(|at| u16::from_be_bytes([head[at], head[at + 1]]));
-        let wrong = |what: &str, is: u16, not: u16| Err(Fault::Frame(format!("{what} {is}, not {not}")));
         if protocol != 0 {
-            return wrong("protocol", protocol, 0);
-        }
-        if transaction != self.transaction {
-            return wrong("transaction", transaction, self.transaction);
-        }
-        if head[6] != unit {
-            return wrong("unit", head[6].into(), unit.into());
+            return Err(Fault::Frame(format!("protocol {protocol}, not 0")));
         }
         // 254: unit and the longest PDU (Modbus messaging on TCP/IP V1.0b, 3.1.3).
         if !(3..=254).contains(&length) {
-            return wrong("length", length, 1 + request.answer_len() as u16);
+            return Err(Fault::Frame(format!("a length of {length}, not 3 to 254")));
         }
-        let mut pdu = vec![0; usize::from(length) - 1];
-        self.wire.read_exact(&mut pdu).await.map_err(|e| gone(&e))?;
-        request.answer(&pdu)
+        let (unit, end) = (head[6], 6 + usize::from(length));
+        if self.input.len() < end {
+            return Ok(None);
+        }
+        let pdu = self.input[7..end].to_vec();
+        self.input.drain(..end);
+        Ok(Some((transaction, unit, pdu)))
     }
 
     async fn send(&mut self, frame: &[u8], patience: Duration) -> Result<(), Fault> {
+        self.sent = true;
         match timeout(patience + self.pace.time_of(frame.len()), self.wire.write_all(frame)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(e)) => Err(gone(&e)),

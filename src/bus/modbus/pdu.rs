@@ -71,6 +71,19 @@ impl Request {
         pdu
     }
 
+    /// The read of what this writes, where the right answer to the write is the request itself.
+    pub fn read_back(&self) -> Option<Request> {
+        match self {
+            Request::WriteCoil { address, .. } => {
+                Some(Request::Read { table: Table::Coil, address: *address, count: 1 })
+            }
+            Request::WriteRegister { address, .. } => {
+                Some(Request::Read { table: Table::Holding, address: *address, count: 1 })
+            }
+            _ => None,
+        }
+    }
+
     /// The frame for a serial line.
     pub fn rtu(&self, unit: u8) -> Vec<u8> {
         let mut frame = vec![unit];

@@ -33,6 +33,8 @@ pub(crate) enum Turn {
 #[derive(Debug)]
 struct Member {
     slots: Vec<Slot>,
+    splits: Vec<Split>,
+    unit: u8,
     timeout: Duration,
     /// Failures since the last answer.
     misses: u32,
@@ -43,11 +45,26 @@ struct Member {
     quiet: Instant,
 }
 
+/// A block that is read in parts.
+#[derive(Debug)]
+struct Split {
+    block: Block,
+    phase: Duration,
+    /// Since when all parts are answered, or might have been.
+    fine: Instant,
+    /// Whether it is to be tried as a whole again.
+    ripe: bool,
+}
+
 #[derive(Debug)]
 struct Slot {
     block: Block,
     phase: Duration,
     due: Instant,
+    /// Whether the wire was found closed when it was last to be read.
+    turned_back: bool,
+    /// Whether the wire broke when it was last asked for.
+    broke: bool,
     /// Failures since this block was last answered: some devices are silent on what they do not have.
     misses: u32,
 }
@@ -60,6 +77,10 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// The longest time between probes.
 const RARELY: Duration = Duration::from_secs(60);
+
+/// A block that was split is tried as a whole again when all its parts were answered for this long, and for two
+/// periods: what split it may have been a passing fault.
+const REJOIN: Duration = Duration::from_secs(600);
 
 /// On a bus with no time to spare a dead device is probed all the same, but one in this time.
 const STARVED: Duration = Duration::from_secs(10);
@@ -125,12 +146,12 @@ impl Schedule {
         let member = &mut self.members[device];
         if member.is_dead() {
             member.slots.iter_mut().for_each(|slot| slot.due = now);
+            member.splits.iter_mut().for_each(|split| split.ripe = true);
         }
         member.misses = 0;
         member.backoff.reset();
-        member.quiet = now;
         let slot = &mut member.slots[block];
-        slot.misses = 0;
+        (slot.misses, slot.turned_back, slot.broke) = (0, false, false);
         slot.due = slot.after(start, now);
     }
 
@@ -142,7 +163,7 @@ impl Schedule {
             self.probed = now;
         }
         member.misses += 1;
-        member.quiet = quiet.unwrap_or(now);
+        member.part_failed(block, now);
         for (i, slot) in member.slots.iter_mut().enumerate() {
             if i == block {
                 slot.misses += 1;
@@ -158,7 +179,32 @@ impl Schedule {
         if member.is_dead() {
             member.probe = now + member.backoff.delay();
         }
-        member.is_dead()
+        self.hush(device, quiet);
+        self.is_dead(device)
+    }
+
+    /// The same when the wire broke instead of an answer. Some servers hang up on what they do not have, so all other
+    /// blocks of this period come first.
+    pub(crate) fn broke(&mut self, device: usize, block: usize, now: Instant, quiet: Option<Instant>) -> bool {
+        let dead = self.missed(device, block, now, quiet);
+        let slot = &mut self.members[device].slots[block];
+        slot.broke = true;
+        slot.due = slot.due.max(now + slot.block.every.max(RETRY));
+        dead
+    }
+
+    /// The wire was found closed before the block was asked for; says whether it is forgiven and asked for again as it
+    /// was. Once, until it is answered.
+    pub(crate) fn turned_back(&mut self, device: usize, block: usize) -> bool {
+        !std::mem::replace(&mut self.members[device].slots[block].turned_back, true)
+    }
+
+    /// Leaves the device alone until `quiet`, and all that have the same unit: one answer looks like the other.
+    pub(crate) fn hush(&mut self, device: usize, quiet: Option<Instant>) {
+        let Some(quiet) = quiet else { return };
+        let unit = self.members[device].unit;
+        let same = self.members.iter_mut().filter(|member| member.unit == unit);
+        same.for_each(|member| member.quiet = member.quiet.max(quiet));
     }
 
     /// Whether the device is dead: only probed.
@@ -175,11 +221,11 @@ impl Schedule {
     pub(crate) fn unconfirmed(&mut self, device: usize, now: Instant, quiet: Option<Instant>) -> bool {
         let member = &mut self.members[device];
         member.misses += 1;
-        member.quiet = quiet.unwrap_or(now);
         if member.is_dead() {
             member.probe = now + member.backoff.delay();
         }
-        member.is_dead()
+        self.hush(device, quiet);
+        self.is_dead(device)
     }
 
     /// Reads the block with this point as soon as possible: the point was written.
@@ -188,22 +234,53 @@ impl Schedule {
         slots.iter_mut().filter(|slot| slot.block.points.contains(&point)).for_each(|slot| slot.due = now);
     }
 
+    /// Reads the block again soon: the device was busy.
+    pub(crate) fn later(&mut self, device: usize, block: usize, now: Instant) {
+        let slot = &mut self.members[device].slots[block];
+        slot.due = slot.due.min(now + RETRY);
+    }
+
     /// Reads each point of the block on its own from now on: the device refuses them together.
     pub(crate) fn split(&mut self, of: &Device, device: usize, block: usize, now: Instant) {
-        let slots = &mut self.members[device].slots;
-        let Slot { block: Block { table, every, points, .. }, phase, .. } = slots.remove(block);
+        let Member { slots, splits, .. } = &mut self.members[device];
+        let Slot { block, phase, .. } = slots.remove(block);
+        let Block { table, every, points, .. } = block.clone();
+        splits.push(Split { block, phase, fine: now, ripe: false });
         slots.extend(points.into_iter().map(|index| {
             let point = &of.points[index];
             let Source::Modbus { address, .. } = point.source else { unreachable!("a block is of Modbus points") };
             let count = if table.is_bits() { 1 } else { point.decode.words() };
             let block = Block { table, address, count, every, points: vec![index] };
-            Slot { block, phase, due: now, misses: 0 }
+            Slot { block, phase, due: now, turned_back: false, broke: false, misses: 0 }
         }));
     }
 
-    /// The bus is back after it was down: everyone gets a new chance.
+    /// A part of a block was refused.
+    pub(crate) fn refused(&mut self, device: usize, block: usize, now: Instant) {
+        self.members[device].part_failed(block, now);
+    }
+
+    /// Reads as a whole again what was split and may be given together by now: the device was away, or has answered
+    /// all parts for long.
+    pub(crate) fn rejoin(&mut self, device: usize, now: Instant) {
+        let Member { slots, splits, .. } = &mut self.members[device];
+        splits.retain(|Split { block, phase, fine, ripe }| {
+            let whole = *ripe || now >= *fine + REJOIN.max(2 * block.every);
+            if whole {
+                slots.retain(|slot| !slot.block.is_part_of(block));
+                let (block, phase) = (block.clone(), *phase);
+                slots.push(Slot { block, phase, due: now, turned_back: false, broke: false, misses: 0 });
+            }
+            !whole
+        });
+    }
+
+    /// The bus is back after it was down: the dead get a new chance, and so does what was being read when it went
+    /// down. The others keep their turns.
     pub(crate) fn restart(&mut self, now: Instant) {
-        for member in &mut self.members {
+        let broken = self.members.iter_mut().flat_map(|member| &mut member.slots).filter(|slot| slot.broke);
+        broken.for_each(|slot| slot.due = slot.due.min(now));
+        for member in self.members.iter_mut().filter(|member| member.is_dead()) {
             member.misses = 0;
             member.backoff.reset();
             for slot in &mut member.slots {
@@ -223,9 +300,11 @@ impl Schedule {
 
 impl Member {
     fn new(device: &Device, now: Instant) -> Self {
-        let slot = |block| Slot { block, phase: Duration::ZERO, due: now, misses: 0 };
+        let slot = |block| Slot { block, phase: Duration::ZERO, due: now, turned_back: false, broke: false, misses: 0 };
         Self {
             slots: plan(device).into_iter().map(slot).collect(),
+            splits: Vec::new(),
+            unit: device.unit,
             timeout: device.timeout,
             misses: 0,
             probe: now,
@@ -236,6 +315,13 @@ impl Member {
 
     fn is_dead(&self) -> bool {
         self.misses >= DEAD
+    }
+
+    /// If `block` is part of one that was split, that is not yet to be joined again.
+    fn part_failed(&mut self, block: usize, now: Instant) {
+        let part = &self.slots[block].block;
+        let of = self.splits.iter_mut().filter(|split| part.is_part_of(&split.block));
+        of.for_each(|split| split.fine = now);
     }
 }
 

@@ -185,6 +185,79 @@ async fn a_closed_wire_is_spent() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_unit_may_still_speak_late_after_the_wire_broke() {
+    for framing in [Framing::Rtu, Framing::RtuOverTcp] {
+        let (mut guard, mut theirs) = guard(framing);
+        let asked = Instant::now();
+        let device = tokio::spawn(async move { theirs.read_exact(&mut [0; 8]).await });
+        assert!(matches!(guard.ask(1, &two_registers(), PATIENCE).await, Err(Fault::LinkDown(_))));
+        assert!(guard.late_until(1).unwrap() >= asked + PATIENCE + LATE, "{framing:?}");
+        device.await.unwrap().unwrap();
+    }
+}
+
+/// A line whose adapter hears itself; its device holds one register, and takes this long to answer.
+async fn echoing(mut wire: DuplexStream, plugged: bool, thinks: Duration) {
+    let mut request = [0; 8];
+    let mut register = 7u16.to_be_bytes();
+    while wire.read_exact(&mut request).await.is_ok() {
+        wire.write_all(&request).await.unwrap();
+        if !plugged {
+            continue;
+        }
+        sleep_until(Instant::now() + thinks).await;
+        let mut answer = vec![request[0], request[1], 2];
+        if request[1] == 6 {
+            register.copy_from_slice(&request[4..6]);
+            answer = request[..6].to_vec();
+        } else {
+            answer.extend(register);
+        }
+        answer.extend(crc16(&answer).to_le_bytes());
+        wire.write_all(&answer).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_echo_is_no_answer() {
+    let read = Request::Read { table: Table::Holding, address: 0, count: 1 };
+    let write = Request::WriteRegister { address: 0, value: 9 };
+    let (mut unplugged, theirs) = guard(Framing::Rtu);
+    tokio::spawn(echoing(theirs, false, Duration::ZERO));
+    assert_eq!(unplugged.ask(1, &write, PATIENCE).await, Err(Fault::Timeout));
+    assert_eq!(unplugged.ask(1, &read, PATIENCE).await, Err(Fault::Timeout));
+
+    let (mut plugged, theirs) = guard(Framing::Rtu);
+    tokio::spawn(echoing(theirs, true, 2 * STILL));
+    assert_eq!(plugged.ask(1, &write, PATIENCE).await, Ok(Answer::Written), "the first of all");
+    assert_eq!(plugged.ask(1, &read, PATIENCE).await, Ok(Answer::Registers(vec![9])));
+    assert_eq!(plugged.echo, Some(true));
+    // The device goes, the echo stays.
+    let (mut guard, theirs) = guard(Framing::Rtu);
+    guard.echo = Some(true);
+    tokio::spawn(echoing(theirs, false, Duration::ZERO));
+    assert_eq!(guard.ask(1, &write, PATIENCE).await, Err(Fault::Timeout));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_echo_a_write_is_confirmed() {
+    let (mut guard, mut theirs) = guard(Framing::Rtu);
+    tokio::spawn(async move {
+        let mut request = [0; 8];
+        theirs.read_exact(&mut request).await.unwrap();
+        let mut refusal = vec![1, request[1] | 0x80, 2];
+        refusal.extend(crc16(&refusal).to_le_bytes());
+        theirs.write_all(&refusal).await.unwrap();
+        theirs.read_exact(&mut request).await.unwrap();
+        theirs.write_all(&request).await.unwrap();
+        theirs
+    });
+    let write = Request::WriteRegister { address: 0, value: 9 };
+    assert_eq!(guard.ask(1, &write, PATIENCE).await, Ok(Answer::Written));
+    assert_eq!(guard.echo, Some(false));
+}
+
 /// Answers one request over TCP with `answer`; `{transaction}` stands in its first two bytes when those are 0.
 async fn over_tcp(answer: &'static [u8]) -> (Result<Answer, Fault>, bool) {
     let (mut guard, mut theirs) = guard(Framing::Mbap);
@@ -222,4 +295,33 @@ async fn over_tcp_only_the_right_transaction_unit_and_size_pass() {
         assert!(matches!(result, Err(Fault::Frame(_))) && spent, "{answer:?}: {result:?}");
     }
     assert_eq!(over_tcp(&[0, 0, 0, 0, 0, 7, 1]).await, (Err(Fault::Timeout), true));
+    assert_eq!(over_tcp(&[]).await, (Err(Fault::Timeout), false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_tcp_late_answers_are_passed_over_and_long_silence_spends_the_connection() {
+    let (mut guard, mut theirs) = guard(Framing::Mbap);
+    let device = tokio::spawn(async move {
+        let mut request = [0; 12];
+        let mut late = Vec::new();
+        for n in 1..=3u8 {
+            theirs.read_exact(&mut request).await.unwrap();
+            late.push([request[0], request[1], 0, 0, 0, 7, 1, 3, 4, 0, n, 0, n]);
+        }
+        // Two that nobody waits for any more, the second in pieces, and then the right one.
+        theirs.write_all(&late.concat()[..17]).await.unwrap();
+        tokio::time::sleep(PATIENCE / 4).await;
+        theirs.write_all(&late.concat()[17..]).await.unwrap();
+        theirs
+    });
+    for _ in 0..2 {
+        assert_eq!(guard.ask(1, &two_registers(), PATIENCE).await, Err(Fault::Timeout));
+        assert!(!guard.is_spent());
+    }
+    assert_eq!(guard.ask(1, &two_registers(), PATIENCE).await, Ok(Answer::Registers(vec![3, 3])));
+    let _silent = device.await.unwrap();
+    for n in 1..=SILENT {
+        assert_eq!(guard.ask(1, &two_registers(), PATIENCE).await, Err(Fault::Timeout));
+        assert_eq!(guard.is_spent(), n == SILENT);
+    }
 }

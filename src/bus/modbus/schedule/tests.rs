@@ -131,6 +131,17 @@ async fn a_block_that_is_never_answered_does_not_make_its_device_dead() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn devices_of_one_unit_are_left_alone_together() {
+    let devices = [("a", 1), ("b", 1), ("c", 2)].map(|(name, unit)| fixture::device(name, unit, &[0]));
+    let now = Instant::now();
+    let mut schedule = Schedule::new(&fixture::bus(devices.into()), now);
+    let quiet = now + 5 * SECOND;
+    schedule.missed(0, 0, now, Some(quiet));
+    assert_eq!([0, 1, 2].map(|device| schedule.quiet(device)), [quiet, quiet, now]);
+    assert_eq!(schedule.select(now), Turn::Ask { device: 2, block: 0 });
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_split_block_is_read_point_by_point() {
     let device = fixture::device("d", 1, &[0, 1]);
     let start = Instant::now();
@@ -139,4 +150,51 @@ async fn a_split_block_is_read_point_by_point() {
     schedule.split(&device, 0, 0, start);
     let blocks: Vec<_> = (0..2).map(|b| (schedule.block(0, b).address, schedule.block(0, b).count)).collect();
     assert_eq!(blocks, [(0, 1), (1, 1)]);
+}
+
+/// A device with two points in a block that was refused, and how often it was asked in all when its parts answer so.
+fn after_a_split(length: Duration, answers: impl Fn(u16, Duration) -> bool) -> (Schedule, Vec<(Duration, u16, u16)>) {
+    let device = fixture::device("d", 1, &[0, 1]);
+    let start = Instant::now();
+    let mut schedule = Schedule::new(&fixture::bus(vec![device.clone()]), start);
+    schedule.split(&device, 0, 0, start);
+    let (mut now, mut asked) = (start, Vec::new());
+    while now < start + length {
+        match schedule.select(now) {
+            Turn::Rest(until) => now = until,
+            Turn::Ask { device, block } => {
+                let Block { address, count, .. } = *schedule.block(device, block);
+                asked.push((now - start, address, count));
+                now += Duration::from_millis(10);
+                if answers(address, now - start) {
+                    schedule.answered(device, block, now);
+                    schedule.rejoin(device, now);
+                } else {
+                    schedule.missed(device, block, now, None);
+                }
+            }
+        }
+    }
+    (schedule, asked)
+}
+
+fn whole(asked: &[(Duration, u16, u16)]) -> Option<Duration> {
+    asked.iter().find(|(_, _, count)| *count == 2).map(|(at, ..)| *at)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_split_block_is_joined_again_when_all_parts_answer_for_long() {
+    let (schedule, asked) = after_a_split(REJOIN + 5 * SECOND, |_, _| true);
+    let at = whole(&asked).expect("tried as a whole");
+    assert!(at >= REJOIN && at < REJOIN + 2 * SECOND, "{at:?}");
+    assert_eq!((schedule.members[0].slots.len(), schedule.members[0].splits.len()), (1, 0));
+    let (schedule, asked) = after_a_split(2 * REJOIN, |address, _| address == 0);
+    assert_eq!((whole(&asked), schedule.members[0].slots.len()), (None, 2), "one part is silent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_split_block_is_joined_again_when_the_device_was_away() {
+    let (_, asked) = after_a_split(60 * SECOND, |_, at| at < 5 * SECOND || at > 20 * SECOND);
+    let at = whole(&asked).expect("tried as a whole");
+    assert!(at > 20 * SECOND && at < 60 * SECOND, "{at:?}");
 }
