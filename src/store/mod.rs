@@ -3,7 +3,8 @@
 //! Two halves. [`tail`] is pure and lives in the broker's router: entries newer than the last commit, and who waits for
 //! them to be durable; an entry that all its queues acknowledge before the commit window ends never touches the disk.
 //! [`Store`] is a thread that owns the one SQLite connection: each batch is one transaction. `tables` and `removal` are
-//! what a transaction does, `file` is how the database is opened, `salvage` what is read from a damaged one.
+//! what a transaction does, `file` is how the database is opened, `renewal` and `salvage` how a damaged one is
+//! replaced and what is read from it.
 //!
 //! A message is stored once, however many queues want it. Entry ids only ever grow, over restarts too, and order all queues.
 
@@ -14,6 +15,7 @@ mod tables;
 mod removal;
 mod rows;
 mod file;
+mod renewal;
 mod salvage;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior};
 
 use super::removal::{Removal, size};
-use super::rows::{entry, int, json, message, session};
+use super::rows::{entry, entry_id, int, json, message, queue_id, session};
 use super::{Append, Batch, Depth, Entry, EntryId, Lost, QueueId, Recovered, Session, WhenFull};
 use crate::clock::Timestamp;
 use crate::message::Message;
@@ -45,7 +45,7 @@ pub(super) struct Books {
 impl Books {
     /// Entries over all queues.
     pub(super) fn entries(&self) -> u64 {
-        self.entries.values().sum()
+        self.entries.values().fold(0, |sum, entries| sum.saturating_add(*entries))
     }
 
     pub(super) fn queues(&self) -> Vec<QueueId> {
@@ -208,12 +208,13 @@ fn append(c: &Connection, books: &mut Books, appends: &[Append]) -> Result<()> {
         let size = size(m, properties.as_deref());
         let row = (int(*id), &m.topic, &m.payload[..], u8::from(m.qos), m.retain, m.at.0, properties);
         if message.execute(row)? == 1 {
-            books.bytes += size;
+            books.bytes = books.bytes.saturating_add(size);
         }
         for (queue, delivery) in queues {
             let Some(count) = books.entries.get_mut(queue) else { continue };
             let ids = (!delivery.subscription_ids.is_empty()).then(|| json(&delivery.subscription_ids));
-            *count += entry.execute((queue.0, int(*id), u8::from(delivery.qos), delivery.retain, ids))? as u64;
+            let new = entry.execute((queue.0, int(*id), u8::from(delivery.qos), delivery.retain, ids))?;
+            *count = count.saturating_add(new as u64);
         }
     }
     Ok(())
@@ -283,7 +284,7 @@ fn write_books(c: &Connection, was: &Books, is: &Books) -> Result<()> {
 
 fn recover(c: &Connection) -> Result<Recovered> {
     let largest: Option<i64> = c.query_row("SELECT max(id) FROM message", [], |row| row.get(0))?;
-    let next_id = meta(c, "next-id")?.max(largest.map_or(1, |id| id + 1));
+    let next_id = entry_id(meta(c, "next-id")?.max(largest.map_or(1, |id| id.saturating_add(1))))?;
     let mut depths = c.prepare(
         "SELECT at FROM entry CROSS JOIN message ON message.id = entry.id WHERE queue = ?1 ORDER BY entry.id LIMIT 1",
     )?;
@@ -297,13 +298,13 @@ fn recover(c: &Connection) -> Result<Recovered> {
         sessions.push((session, Depth { entries: entries.unsigned_abs(), oldest }));
     }
     let largest = sessions.iter().map(|(session, _)| session.queue.0.saturating_add(1)).max();
-    let next_queue = u32::try_from(meta(c, "next-queue")?).unwrap_or(0).max(largest.unwrap_or(1));
+    let next_queue = queue_id(meta(c, "next-queue")?)?.0.max(largest.unwrap_or(1));
     let mut retained = Vec::new();
     let mut statement = c.prepare("SELECT topic, payload, qos, 1, at, properties FROM retained")?;
     for row in statement.query_map([], message)? {
         retained.push(Arc::new(row?));
     }
-    Ok(Recovered { next_id: EntryId(next_id.unsigned_abs()), next_queue, sessions, retained })
+    Ok(Recovered { next_id, next_queue, sessions, retained })
 }
 
 fn meta(c: &Connection, key: &str) -> Result<i64> {

@@ -328,6 +328,84 @@ fn the_database_of_another_program_and_of_a_later_version_are_left_alone() {
     assert!(place.aside().is_empty());
 }
 
+#[test]
+fn a_damaged_store_stays_in_its_place_until_the_new_one_is_complete() {
+    let place = Place::new();
+    fs::create_dir_all(place.path().parent().expect("a folder")).expect("a folder");
+    fs::write(place.path(), "damaged, but somebody's backlog").expect("written");
+    // The new one cannot be made: as on a full disk.
+    let in_the_way = place.path().with_file_name("store.db.new");
+    fs::create_dir(&in_the_way).expect("a folder");
+    let refused = Store::open(&place.config).expect_err("it cannot be repaired");
+    assert!(refused.to_string().contains("cannot open the store"), "{refused}");
+    assert!(fs::read_to_string(place.path()).expect("still there").starts_with("damaged"));
+    assert!(place.aside().is_empty());
+    fs::remove_dir(&in_the_way).expect("removed");
+    place.open();
+    assert_eq!(place.aside().len(), 1);
+}
+
+#[test]
+fn a_repair_that_was_cut_off_is_finished_at_the_next_start() {
+    let place = Place::new();
+    let (mut store, _) = place.open();
+    commit(&mut store, filled(1..=3));
+    store.close();
+    fs::rename(place.path(), place.path().with_file_name("store.db.salvaged")).expect("renamed");
+    fs::write(place.path(), "the damaged one, not moved yet").expect("written");
+    let (mut store, _) = place.open();
+    assert_eq!(ids(&mut store, QUEUE), [1, 2, 3]);
+    assert_eq!(place.aside().len(), 1);
+}
+
+#[test]
+fn numbers_that_no_fieldpost_wrote_cost_their_rows_and_not_the_store() {
+    let none = [0_u64; 0];
+    for (what, left) in [
+        ("UPDATE session SET queue = 1099511627776", &none[..]),
+        ("UPDATE session SET queue = 4294967295", &none[..]),
+        ("INSERT INTO session VALUES (4294967296, 'b', 1, 1, '[]', 0)", &[1, 2, 3]),
+        ("INSERT INTO session VALUES (7, 'b', -1, 1, '[]', 0)", &[1, 2, 3]),
+        ("UPDATE session SET client_id = x'ff'", &none[..]),
+        ("UPDATE message SET id = 9223372036854775807 WHERE id = 3", &[1, 2]),
+        ("UPDATE meta SET value = 9223372036854775807", &[1, 2, 3]),
+        ("UPDATE meta SET value = -1", &[1, 2, 3]),
+        ("UPDATE message SET topic = x'00' WHERE id = 2", &[1, 3]),
+        ("INSERT INTO retained VALUES ('r', x'00', 4096, 0, NULL)", &[1, 2, 3]),
+    ] {
+        let place = Place::new();
+        let (mut store, _) = place.open();
+        commit(&mut store, filled(1..=3));
+        store.close();
+        let crafted = rusqlite::Connection::open(place.path()).expect("a database");
+        crafted.execute(what, []).expect(what);
+        drop(crafted);
+        let (mut store, recovered) = place.open();
+        let next = (recovered.next_id.0, recovered.next_queue);
+        assert!((1..1 << 62).contains(&next.0) && (1..1 << 31).contains(&next.1), "{what}: {next:?}");
+        let had: &[u64] = if recovered.sessions.is_empty() { &[] } else { &ids(&mut store, QUEUE) };
+        assert_eq!(had, left, "{what}");
+        assert_eq!(place.aside().len(), 1, "{what}");
+        commit(&mut store, filled(10..=10));
+        wait_for(&store, |s| s.state == State::Up);
+        assert!(ids(&mut store, QUEUE).contains(&10), "{what}");
+    }
+}
+
+#[test]
+fn a_session_whose_subscriptions_cannot_be_read_keeps_its_queue() {
+    let place = Place::new();
+    let (mut store, _) = place.open();
+    commit(&mut store, filled(1..=3));
+    store.close();
+    let crafted = rusqlite::Connection::open(place.path()).expect("a database");
+    crafted.execute("UPDATE session SET subscriptions = '[{'", []).expect("changed");
+    drop(crafted);
+    let (mut store, recovered) = place.open();
+    assert!(recovered.sessions[0].0.subscriptions.is_empty());
+    assert_eq!(ids(&mut store, QUEUE), [1, 2, 3]);
+}
+
 /// Overwrites a third of the pages in the middle of the store.
 fn damage(path: &Path) {
     let file = fs::OpenOptions::new().write(true).open(path).expect("the file opens");
