@@ -39,7 +39,7 @@ impl Store {
         let (requests, inbox) = channel();
         let (outbox, events) = unbounded_channel();
         let (reporter, status) = watch::channel(first);
-        let writer = Writer::new(owned, tables, bounds, inbox, outbox, reporter);
+        let writer = Writer::new(owned, (tables, &recovered), bounds, inbox, outbox, reporter);
         let thread = std::thread::Builder::new()
             .name("store".into())
             .spawn(move || writer.run())

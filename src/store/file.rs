@@ -1,5 +1,6 @@
 //! The database file: one owner, its own schema, and what happens when it is none of that.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -9,10 +10,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 
-use super::Recovered;
 use super::renewal::{self, beside};
 use super::salvage;
-use super::tables::{Bounds, Tables};
+use super::tables::{Books, Bounds, Tables};
+use super::{QueueId, Recovered, Session};
 
 /// The schema, step by step: step n leads from `user_version` n to n + 1.
 const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001-queues-sessions-retained.sql")];
@@ -98,18 +99,23 @@ impl Owned {
         let opened = connect(&self.path).and_then(|connection| Ok(Tables::new(connection, bounds)?));
         match opened {
             Err(Refused::Sqlite(e)) if damaged(&e) || e.sqlite_error_code() == Some(ErrorCode::Unknown) => {
-                self.renew(bounds, &explain(&e))
+                self.renew(bounds, &BTreeMap::new(), &explain(&e))
             }
             opened => opened.map_err(|e| e.at(&self.path)),
         }
     }
 
     /// Begins a new database with what can be read of the damaged one, which is moved aside. No connection to it may be
-    /// open. When this fails, it stays where it is.
-    pub(super) fn renew(&self, bounds: Bounds, why: &str) -> Result<(Tables, Recovered), OpenError> {
+    /// open. When this fails, it stays where it is. Sessions in `known` need not be read, and their queues count.
+    pub(super) fn renew(
+        &self,
+        bounds: Bounds,
+        known: &BTreeMap<QueueId, Session>,
+        why: &str,
+    ) -> Result<(Tables, Recovered), OpenError> {
         let path = &self.path;
         tracing::error!("the store {} is damaged ({why}): what can be read of it is carried over", path.display());
-        let begun = if in_memory(path) { Ok(()) } else { self.replace(bounds) };
+        let begun = if in_memory(path) { Ok(()) } else { self.replace(bounds, known) };
         let opened = begun.and_then(|()| Ok(Tables::new(connect(path)?, bounds)?));
         opened.map_err(|e| match e.at(path) {
             OpenError::Io { path, what } => {
@@ -119,10 +125,12 @@ impl Owned {
         })
     }
 
-    fn replace(&self, bounds: Bounds) -> Result<(), Refused> {
+    fn replace(&self, bounds: Bounds, known: &BTreeMap<QueueId, Session>) -> Result<(), Refused> {
         let io = |e: io::Error| OpenError::Io { path: self.path.clone(), what: e.to_string() };
         let new = renewal::begin(&self.path).map_err(io)?;
-        let mut connection = connect(&new)?;
+        let (mut tables, _) = Tables::new(connect(&new)?, bounds)?;
+        tables.reconcile(known, &Books::default())?;
+        let mut connection = tables.connection;
         salvage::carry_over(&self.path, &mut connection)?;
         // What cannot be read back must show while the old one is still in its place.
         let (Tables { connection, .. }, _) = Tables::new(connection, bounds)?;

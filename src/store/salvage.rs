@@ -17,7 +17,7 @@ struct Table {
     of: Option<i64>,
 }
 
-/// Copies what can be read of the store at `from` into the empty one behind `to`.
+/// Copies what can be read of the store at `from` into the one behind `to`, which is empty but for sessions.
 ///
 /// # Errors
 /// When the new store cannot be written. What cannot be read of the old one is skipped and reported in the log.

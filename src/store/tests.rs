@@ -197,13 +197,57 @@ fn sessions_change_in_place_and_a_new_one_of_the_same_client_ends_the_old() {
     let sessions = vec![session(QueueId(8), "a")];
     commit(&mut store, Batch { sessions, ended: vec![QUEUE], ..Batch::default() });
     assert_eq!(ids(&mut store, QUEUE), [0; 0]);
-    // Nobody reads a queue without a session.
-    commit(&mut store, Batch { appends: vec![append(4, b"x", &[QUEUE])], ..Batch::default() });
-    assert_eq!(wait_for(&store, |s| s.commits == 4).bytes, 0);
+    // Nobody reads a queue without a session; what was meant for one is not lost in silence.
+    let (dropped, _) = commit(&mut store, Batch { appends: vec![append(4, b"x", &[QUEUE])], ..Batch::default() });
+    assert_eq!(dropped, [(QUEUE, Lost { entries: 1, until: EntryId(4) })]);
+    let status = wait_for(&store, |s| s.commits == 4);
+    assert_eq!((status.bytes, status.dropped), (0, 1));
     store.close();
     let (_, recovered) = place.open();
     let clients: Vec<_> = recovered.sessions.iter().map(|(s, depth)| (s.queue.0, s.expiry, depth.entries)).collect();
     assert_eq!((clients, recovered.next_queue, recovered.next_id), (vec![(8, 60, 0)], 9, EntryId(5)));
+}
+
+#[test]
+fn a_session_ends_and_one_of_the_same_client_begins_with_entries_in_one_batch() {
+    let place = Place::new();
+    let (mut store, _) = place.open();
+    commit(&mut store, filled(1..=3));
+    let new = QueueId(2);
+    let (ended, sessions) = (vec![QUEUE], vec![session(new, "a")]);
+    let appends = vec![append(4, b"x", &[new])];
+    assert_eq!(commit(&mut store, Batch { ended, sessions, appends, ..Batch::default() }), (vec![], false));
+    assert_eq!((ids(&mut store, QUEUE), ids(&mut store, new)), (vec![], vec![4]));
+    store.close();
+    let (_, recovered) = place.open();
+    let sessions: Vec<_> = recovered.sessions.iter().map(|(s, depth)| (s.queue, depth.entries)).collect();
+    assert_eq!(sessions, [(new, 1)]);
+}
+
+#[test]
+fn a_running_store_that_loses_its_sessions_to_damage_gets_them_back() {
+    let place = Place::new();
+    let (mut store, _) = place.open();
+    commit(&mut store, filled(1..=3));
+    let other = QueueId(2);
+    commit(&mut store, Batch { sessions: vec![session(other, "b")], ..Batch::default() });
+    commit(&mut store, Batch { sessions: vec![session(QueueId(3), "c")], ..Batch::default() });
+    commit(&mut store, Batch { ended: vec![QueueId(3)], ..Batch::default() });
+    let crafted = rusqlite::Connection::open(place.path()).expect("a database");
+    let damage = "DELETE FROM session; DELETE FROM meta; INSERT INTO session VALUES (3, 'c', 1, 1, '[]', 0); \
+                  UPDATE message SET topic = x'00' WHERE id = 2";
+    crafted.execute_batch(damage).expect("changed");
+    drop(crafted);
+    // It is noticed where it is read.
+    assert_eq!(ids(&mut store, QUEUE), [1, 3]);
+    assert_eq!(place.aside().len(), 1);
+    let appends = vec![append(4, b"x", &[QUEUE, other])];
+    assert_eq!(commit(&mut store, Batch { appends, ..Batch::default() }), (vec![], false));
+    assert_eq!((ids(&mut store, QUEUE), ids(&mut store, other)), (vec![1, 3, 4], vec![4]));
+    store.close();
+    let (_, recovered) = place.open();
+    let sessions: Vec<_> = recovered.sessions.iter().map(|(s, depth)| (s.queue, depth.entries)).collect();
+    assert_eq!((sessions, recovered.next_queue), (vec![(QUEUE, 3), (other, 1)], 4));
 }
 
 #[test]
@@ -254,21 +298,29 @@ fn a_full_store_that_refuses_says_so_until_there_is_room() {
 }
 
 #[test]
-fn what_is_too_old_goes_but_a_clock_that_was_not_set_makes_nothing_old() {
-    let place = Place::new();
-    let (mut store, _) = place.open();
+fn what_is_too_old_goes_but_a_clock_that_is_set_after_the_start_makes_nothing_old() {
+    let mut place = Place::new();
     let now = Timestamp::now().0;
-    let day = 24 * 3600 * 1000;
+    let day = 24 * 3600 * 1000_i64;
+    place.config.max_age = Period(Duration::from_millis(day.unsigned_abs()));
+    let (mut store, _) = place.open();
     let aged = |id, at| {
         let mut append = append(id, b"x", &[QUEUE]);
         append.message = Arc::new(Message { at: Timestamp(at), ..(*append.message).clone() });
         append
     };
+    // The clock of this run was days behind when these came in.
     let sessions = vec![session(QUEUE, "a")];
-    let appends = vec![aged(1, 1000), aged(2, now - 31 * day), aged(3, 2000), aged(4, now - 29 * day)];
-    let (dropped, _) = commit(&mut store, Batch { sessions, appends, ..Batch::default() });
+    let appends = vec![aged(1, 1000), aged(2, now - 31 * day), aged(3, 2000), aged(4, now - day / 2)];
+    assert_eq!(commit(&mut store, Batch { sessions, appends, ..Batch::default() }), (vec![], false));
+    assert_eq!(commit(&mut store, Batch { appends: vec![aged(5, now - 40 * day)], ..Batch::default() }).0, []);
+    assert_eq!(ids(&mut store, QUEUE), [1, 2, 3, 4, 5]);
+    store.close();
+    // By the next run the wall clock is all there is to go by.
+    let (mut store, _) = place.open();
+    let (dropped, _) = commit(&mut store, Batch { appends: vec![aged(6, now - 50 * day)], ..Batch::default() });
     assert_eq!(dropped, [(QUEUE, Lost { entries: 2, until: EntryId(2) })]);
-    assert_eq!(ids(&mut store, QUEUE), [3, 4]);
+    assert_eq!(ids(&mut store, QUEUE), [3, 4, 5, 6]);
 }
 
 #[test]
