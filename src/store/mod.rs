@@ -2,7 +2,8 @@
 //!
 //! Two halves. [`tail`] is pure and lives in the broker's router: entries newer than the last commit, and who waits for
 //! them to be durable; an entry that all its queues acknowledge before the commit window ends never touches the disk.
-//! [`Store`] is a thread that owns the one SQLite connection: each batch is one transaction. `tables`, `removal` and
+//! [`Store`] is a thread that owns the one SQLite connection: each batch is one transaction, and `answer` tells when
+//! the disk hangs in one. `tables`, `removal` and
 //! `age` are what a transaction does, `file` is how the database is opened, `renewal` and `salvage` how a damaged one is
 //! replaced and what is read from it.
 //!
@@ -11,6 +12,7 @@
 pub mod tail;
 mod db;
 mod writer;
+mod answer;
 mod tables;
 mod removal;
 mod age;

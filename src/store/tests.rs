@@ -519,6 +519,24 @@ fn a_full_disk_loses_nothing_and_the_store_recovers_by_itself() {
 }
 
 #[test]
+fn a_disk_that_does_not_answer_is_reported_until_it_does() {
+    let place = Place::new();
+    let patience = Duration::from_millis(50);
+    let (mut store, _) = Store::open_patient(&place.config, patience).expect("the store opens");
+    commit(&mut store, filled(1..=3));
+    wait_for(&store, |s| s.state == State::Up);
+    store.wait_for_lock(Duration::from_secs(60));
+    let hang = rusqlite::Connection::open(place.path()).expect("a database");
+    hang.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    store.commit(Batch { appends: vec![append(4, b"x", &[QUEUE])], ..Batch::default() });
+    let status = wait_for(&store, |s| s.state != State::Up);
+    assert_eq!((status.state, status.commits), (State::Down("the disk does not answer".into()), 1));
+    hang.execute_batch("ROLLBACK").expect("unlocked");
+    wait_for(&store, |s| s.state == State::Up && s.commits == 2);
+    assert!(matches!(store.events().blocking_recv(), Some(Event::Committed { .. })));
+}
+
+#[test]
 fn what_is_committed_survives_kill() {
     let place = Place::new();
     for _ in 0..3 {

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::age::{Horizon, Run};
+use super::answer::Answer;
 use super::file::{Owned, damaged, explain};
 use super::tables::{Books, Bounds, Dropped, Tables};
 use super::{Batch, EntryId, Event, Lost, QueueId, Recovered, Session};
@@ -27,6 +28,8 @@ pub(super) enum Request {
     Load(Load),
     #[cfg(test)]
     LimitPages(u32),
+    #[cfg(test)]
+    WaitForLock(Duration),
 }
 
 #[derive(Clone, Copy)]
@@ -50,6 +53,7 @@ pub(super) struct Writer {
     inbox: Receiver<Request>,
     outbox: UnboundedSender<Event>,
     reporter: watch::Sender<status::Store>,
+    answer: Answer,
     /// Batches that are not on the disk yet, in order.
     batches: VecDeque<Batch>,
     /// Loads that are not answered yet.
@@ -84,7 +88,7 @@ impl Writer {
         bounds: Bounds,
         inbox: Receiver<Request>,
         outbox: UnboundedSender<Event>,
-        reporter: watch::Sender<status::Store>,
+        (reporter, answer): (watch::Sender<status::Store>, Answer),
     ) -> Self {
         let writer = Self {
             sessions: recovered.sessions.iter().map(|(session, _)| (session.queue, session.clone())).collect(),
@@ -96,6 +100,7 @@ impl Writer {
             inbox,
             outbox,
             reporter,
+            answer,
             batches: VecDeque::new(),
             loads: VecDeque::new(),
             dropped: Dropped::new(),
@@ -118,6 +123,8 @@ impl Writer {
                 Ok(Request::Load(load)) => self.loads.push_back(load),
                 #[cfg(test)]
                 Ok(Request::LimitPages(pages)) => self.limit_pages(pages),
+                #[cfg(test)]
+                Ok(Request::WaitForLock(time)) => self.wait_for_lock(time),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.finish(),
             }
@@ -139,7 +146,9 @@ impl Writer {
     fn commit(&mut self) -> Result<(), Trouble> {
         while let Some(batch) = self.batches.pop_front() {
             let horizon = self.horizon();
+            let owed = self.answer.owed();
             let written = self.tables().and_then(|tables| Ok((tables.apply(&batch, horizon)?, tables.full())));
+            drop(owed);
             let (dropped, full) = match written {
                 Ok(written) => written,
                 Err(trouble) => {
@@ -163,7 +172,9 @@ impl Writer {
 
     fn load(&mut self) -> Result<(), Trouble> {
         while let Some(Load { queue, after, limit, max_bytes }) = self.loads.front().copied() {
+            let owed = self.answer.owed();
             let (entries, complete) = self.tables()?.load(queue, after, limit, max_bytes)?;
+            drop(owed);
             self.loads.pop_front();
             let _ = self.outbox.send(Event::Loaded { queue, entries, complete });
         }
@@ -173,7 +184,9 @@ impl Writer {
     fn expire(&mut self) -> Result<(), Trouble> {
         let horizon = self.horizon();
         while self.tables()?.stale(horizon)? {
+            let owed = self.answer.owed();
             let dropped = self.tables()?.apply(&Batch::default(), horizon)?;
+            drop(owed);
             self.count(dropped);
             self.report(|_| {});
         }
@@ -231,7 +244,8 @@ impl Writer {
         match done {
             Ok(()) => {
                 self.backoff.reset();
-                if self.retry.take().is_some() {
+                self.retry = None;
+                if self.reporter.borrow().state != State::Up {
                     tracing::info!("the store writes again");
                     self.report(|status| status.state = State::Up);
                 }
@@ -293,6 +307,13 @@ impl Writer {
             }
             change(status);
         });
+    }
+
+    #[cfg(test)]
+    fn wait_for_lock(&mut self, time: Duration) {
+        if let Some(tables) = &self.tables {
+            tables.connection.busy_timeout(time).expect("it is set");
+        }
     }
 
     #[cfg(test)]
