@@ -1,5 +1,6 @@
 //! The store: a thread that owns the one connection to SQLite, and what is handed to it.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -39,7 +40,7 @@ impl Store {
     pub(super) fn open_patient(config: &Config, patience: Duration) -> Result<(Self, Recovered), OpenError> {
         let bounds = Bounds { bytes: config.max_size.0, age: config.max_age.0, when_full: config.when_full };
         let owned = Owned::take(&config.path)?;
-        let (tables, recovered) = owned.open(bounds)?;
+        let (tables, recovered) = owned.open(bounds, &BTreeMap::new())?;
         let first = status::Store {
             path: config.path.display().to_string(),
             state: State::Up,

@@ -88,8 +88,13 @@ impl Owned {
         }
     }
 
-    /// Opens the database. One that is damaged is moved aside, and what can be read of it is carried over.
-    pub(super) fn open(&self, bounds: Bounds) -> Result<(Tables, Recovered), OpenError> {
+    /// Opens the database. One that is damaged is moved aside, and what can be read of it is carried over; as
+    /// with [`Self::renew`], sessions in `known` need not be read.
+    pub(super) fn open(
+        &self,
+        bounds: Bounds,
+        known: &BTreeMap<QueueId, Session>,
+    ) -> Result<(Tables, Recovered), OpenError> {
         if !in_memory(&self.path) {
             let what = |e| format!("what a repair that was cut off has left beside it cannot be tidied up: {e}");
             if renewal::resume(&self.path).map_err(|e| OpenError::Io { path: self.path.clone(), what: what(e) })? {
@@ -99,7 +104,7 @@ impl Owned {
         let opened = connect(&self.path).and_then(|connection| Ok(Tables::new(connection, bounds)?));
         match opened {
             Err(Refused::Sqlite(e)) if damaged(&e) || e.sqlite_error_code() == Some(ErrorCode::Unknown) => {
-                self.renew(bounds, &BTreeMap::new(), &explain(&e))
+                self.renew(bounds, known, &explain(&e))
             }
             opened => opened.map_err(|e| e.at(&self.path)),
         }

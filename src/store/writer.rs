@@ -224,7 +224,7 @@ impl Writer {
 
     fn tables(&mut self) -> Result<&mut Tables, Trouble> {
         if self.tables.is_none() {
-            let opened = self.owned.open(self.bounds);
+            let opened = self.owned.open(self.bounds, &self.sessions);
             let (tables, _) = opened.map_err(|e| Trouble { damaged: false, why: e.to_string() })?;
             self.adopt(tables)?;
         }
