@@ -25,7 +25,7 @@ use crate::broker::{self, Broker};
 use crate::bus::Poller;
 use crate::clock::Timestamp;
 use crate::config::Config;
-use crate::mapping::{self, Mapping};
+use crate::mapping::Mapping;
 use crate::message::Message;
 use crate::status::{self, Board, Pulse};
 use crate::store::{OpenError, Store};
@@ -205,7 +205,7 @@ impl Gateway {
         rest.spawn("the page", admin.run(board.clone(), rest.stop.clone()));
         rest.spawn("the listener", listener.run(broker.clone(), rest.stop.clone()));
         let id = config.gateway.id;
-        broker.publish(vec![Message::retained(mapping::status_topic(&id), "online")]).await;
+        broker.publish(vec![Message::retained(status::status_topic(&id), status::ONLINE)]).await;
         Ok(Self { id, broker, broker_address, page_address, board, inward, uplinks: uplink_stage, rest, pulses })
     }
 
@@ -242,7 +242,7 @@ impl Gateway {
         }
         tracing::info!("stopping");
         self.inward.finish().await;
-        let offline = vec![Message::retained(mapping::status_topic(&self.id), "offline")];
+        let offline = vec![Message::retained(status::status_topic(&self.id), status::OFFLINE)];
         if timeout(GRACE, self.broker.publish(offline)).await.is_err() {
             tracing::warn!("the broker is too far behind to say that the gateway goes offline");
         }

@@ -146,6 +146,17 @@ pub fn uplink_session(name: &str) -> String {
     format!("$uplink/{name}")
 }
 
+/// What a status topic says of a gateway or a device that is there.
+pub const ONLINE: &str = "online";
+/// What it says of one that is not.
+pub const OFFLINE: &str = "offline";
+
+/// The topic on which `gateway` says whether it is there: on the local broker, and at a cloud unless the config names
+/// another.
+pub fn status_topic(gateway: &str) -> String {
+    format!("fieldpost/{gateway}/status")
+}
+
 /// A connection to a cloud broker.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Uplink {
@@ -159,7 +170,7 @@ pub struct Uplink {
     pub sent: u64,
     /// Messages that came down since the start.
     pub received: u64,
-    /// Messages set aside because the cloud refuses them.
+    /// Messages dropped because the cloud refuses them.
     pub refused: u64,
     /// Connections made since the start.
     pub connects: u64,
@@ -225,6 +236,11 @@ impl Default for Pulse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gateway_has_its_topic() {
+        assert_eq!(status_topic("plant7"), "fieldpost/plant7/status");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_pulse_tells_the_age_of_its_last_beat() {

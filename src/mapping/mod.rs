@@ -17,18 +17,9 @@ use crate::clock::Timestamp;
 use crate::message::{Message, QoS};
 use crate::mqtt::topic::check_name;
 use crate::reading::{Reading, Report, Value};
+use crate::status::{OFFLINE, ONLINE};
 
 pub use command::{Refusal, Wish};
-
-/// The payload of a status topic while its gateway or device is there.
-pub const ONLINE: &str = "online";
-/// The payload of a status topic while it is not.
-pub const OFFLINE: &str = "offline";
-
-/// Where gateway `id` says whether it is there.
-pub fn status_topic(id: &str) -> String {
-    format!("fieldpost/{id}/status")
-}
 
 /// Where gateway `id` says whether `device` answers.
 pub fn device_status_topic(id: &str, device: &str) -> String {

@@ -91,7 +91,6 @@ fn devices_come_and_go_on_their_status_topics() {
         assert_eq!(&*message.topic, "fieldpost/plant7/device/tank/status");
         assert_eq!((&*message.payload, message.retain), (payload.as_bytes(), true));
     }
-    assert_eq!(status_topic("plant7"), "fieldpost/plant7/status");
 }
 
 #[test]

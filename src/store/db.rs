@@ -1,16 +1,22 @@
 //! The store: a thread that owns the one connection to SQLite, and what is handed to it.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
+use super::answer::Answer;
 use super::file::Owned;
 use super::tables::Bounds;
 use super::writer::{Load, Request, Writer};
 use super::{Batch, Config, EntryId, Event, OpenError, QueueId, Recovered};
 use crate::status::{self, State};
+
+/// How long the disk may owe an answer. An SD card that tidies itself up may take a second or two.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The store. Nothing here waits for the disk but [`Store::open`] and [`Store::close`].
 #[derive(Debug)]
@@ -27,9 +33,14 @@ impl Store {
     /// # Errors
     /// When it cannot be used as it is. One that is damaged is moved aside and does not count as such.
     pub fn open(config: &Config) -> Result<(Self, Recovered), OpenError> {
+        Self::open_patient(config, PATIENCE)
+    }
+
+    /// The same, with the time after which a disk that owes an answer is reported.
+    pub(super) fn open_patient(config: &Config, patience: Duration) -> Result<(Self, Recovered), OpenError> {
         let bounds = Bounds { bytes: config.max_size.0, age: config.max_age.0, when_full: config.when_full };
         let owned = Owned::take(&config.path)?;
-        let (tables, recovered) = owned.open(bounds)?;
+        let (tables, recovered) = owned.open(bounds, &BTreeMap::new())?;
         let first = status::Store {
             path: config.path.display().to_string(),
             state: State::Up,
@@ -39,11 +50,13 @@ impl Store {
         let (requests, inbox) = channel();
         let (outbox, events) = unbounded_channel();
         let (reporter, status) = watch::channel(first);
-        let writer = Writer::new(owned, tables, bounds, inbox, outbox, reporter);
-        let thread = std::thread::Builder::new()
-            .name("store".into())
-            .spawn(move || writer.run())
-            .map_err(|e| OpenError::Io { path: config.path.clone(), what: format!("cannot start its thread: {e}") })?;
+        let io = |e: std::io::Error| OpenError::Io {
+            path: config.path.clone(),
+            what: format!("cannot start its threads: {e}"),
+        };
+        let answer = Answer::new(reporter.clone(), patience).map_err(io)?;
+        let writer = Writer::new(owned, (tables, &recovered), bounds, inbox, outbox, (reporter, answer));
+        let thread = std::thread::Builder::new().name("store".into()).spawn(move || writer.run()).map_err(io)?;
         Ok((Self { requests, events, status, thread }, recovered))
     }
 
@@ -79,6 +92,12 @@ impl Store {
     #[cfg(test)]
     pub(super) fn limit_pages(&self, pages: u32) {
         self.ask(Request::LimitPages(pages));
+    }
+
+    /// Waits for `time` where another connection holds the database locked, as for a disk that hangs; for tests.
+    #[cfg(test)]
+    pub(super) fn wait_for_lock(&self, time: Duration) {
+        self.ask(Request::WaitForLock(time));
     }
 
     fn ask(&self, request: Request) {

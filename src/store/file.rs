@@ -1,5 +1,6 @@
 //! The database file: one owner, its own schema, and what happens when it is none of that.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -9,10 +10,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 
-use super::Recovered;
+use super::renewal::{self, beside};
 use super::salvage;
-use super::tables::{Bounds, Tables};
-use crate::clock::Timestamp;
+use super::tables::{Books, Bounds, Tables};
+use super::{QueueId, Recovered, Session};
 
 /// The schema, step by step: step n leads from `user_version` n to n + 1.
 const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001-queues-sessions-retained.sql")];
@@ -87,79 +88,100 @@ impl Owned {
         }
     }
 
-    /// Opens the database. One that is damaged is moved aside, and what can be read of it is carried over.
-    pub(super) fn open(&self, bounds: Bounds) -> Result<(Tables, Recovered), OpenError> {
-        let opened = self.connect().and_then(|connection| Ok(Tables::new(connection, bounds)?));
+    /// Opens the database. One that is damaged is moved aside, and what can be read of it is carried over; as
+    /// with [`Self::renew`], sessions in `known` need not be read.
+    pub(super) fn open(
+        &self,
+        bounds: Bounds,
+        known: &BTreeMap<QueueId, Session>,
+    ) -> Result<(Tables, Recovered), OpenError> {
+        if !in_memory(&self.path) {
+            let what = |e| format!("what a repair that was cut off has left beside it cannot be tidied up: {e}");
+            if renewal::resume(&self.path).map_err(|e| OpenError::Io { path: self.path.clone(), what: what(e) })? {
+                tracing::warn!("the repair of the store {}, which was cut off, is finished", self.path.display());
+            }
+        }
+        let opened = connect(&self.path).and_then(|connection| Ok(Tables::new(connection, bounds)?));
         match opened {
             Err(Refused::Sqlite(e)) if damaged(&e) || e.sqlite_error_code() == Some(ErrorCode::Unknown) => {
-                self.renew(bounds, &explain(&e))
+                self.renew(bounds, known, &explain(&e))
             }
             opened => opened.map_err(|e| e.at(&self.path)),
         }
     }
 
-    /// Moves the damaged database aside and begins a new one with what can be read of the old. No connection to it
-    /// may be open.
-    pub(super) fn renew(&self, bounds: Bounds, why: &str) -> Result<(Tables, Recovered), OpenError> {
-        let io = |what: String| OpenError::Io { path: self.path.clone(), what };
-        let time = Timestamp::now().to_string().replace([':', '.'], "-");
-        let aside = beside(&self.path, &format!(".damaged-{time}"));
-        tracing::error!(
-            "the store {} is damaged ({why}): it is kept as {}, and a new one begins with what can be read of it",
-            self.path.display(),
-            aside.display()
-        );
-        for part in ["", "-wal", "-shm"] {
-            match fs::rename(beside(&self.path, part), beside(&aside, part)) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    return Err(io(format!("it is damaged ({why}) and cannot be moved aside: {e}")));
-                }
-                _ => {}
+    /// Begins a new database with what can be read of the damaged one, which is moved aside. No connection to it may be
+    /// open. When this fails, it stays where it is. Sessions in `known` need not be read, and their queues count.
+    pub(super) fn renew(
+        &self,
+        bounds: Bounds,
+        known: &BTreeMap<QueueId, Session>,
+        why: &str,
+    ) -> Result<(Tables, Recovered), OpenError> {
+        let path = &self.path;
+        tracing::error!("the store {} is damaged ({why}): what can be read of it is carried over", path.display());
+        let begun = if in_memory(path) { Ok(()) } else { self.replace(bounds, known) };
+        let opened = begun.and_then(|()| Ok(Tables::new(connect(path)?, bounds)?));
+        opened.map_err(|e| match e.at(path) {
+            OpenError::Io { path, what } => {
+                OpenError::Io { path, what: format!("it is damaged ({why}), and no new one can be made: {what}") }
             }
-        }
-        let begin = || {
-            let mut connection = self.connect()?;
-            salvage::carry_over(&aside, &mut connection)?;
-            Ok(Tables::new(connection, bounds)?)
-        };
-        begin().map_err(|e: Refused| e.at(&self.path))
+            other => other,
+        })
     }
 
-    /// A connection to a database with the schema of today.
-    fn connect(&self) -> Result<Connection, Refused> {
-        let mut connection = if in_memory(&self.path) {
-            Connection::open_in_memory()?
-        } else {
-            // SQLite gives its -wal and -shm files the mode of the database.
-            let made = private().open(&self.path);
-            drop(made.map_err(|e| OpenError::Io { path: self.path.clone(), what: e.to_string() })?);
-            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            Connection::open_with_flags(&self.path, flags)?
-        };
-        connection.busy_timeout(Duration::from_secs(2))?;
-        let number = |pragma: &str| connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0));
-        let (application, found) = (number("application_id")?, number("user_version")?);
-        let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-        let known = MIGRATIONS.len() as i64;
-        if tables > 0 && application != i64::from(APPLICATION_ID) {
-            return Err(Refused::Open(OpenError::Foreign { path: self.path.clone() }));
-        }
-        if found > known {
-            return Err(Refused::Open(OpenError::Newer { path: self.path.clone(), found, known }));
-        }
-        // FULL: what is committed survives a power cut. WAL costs one write and one sync for it.
-        connection.execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-             PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 4194304; PRAGMA temp_store = MEMORY;",
-        )?;
-        for (n, step) in MIGRATIONS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
-            let transaction = connection.transaction()?;
-            transaction.execute_batch(step)?;
-            transaction.pragma_update(None, "user_version", n as i64 + 1)?;
-            transaction.commit()?;
-        }
-        Ok(connection)
+    fn replace(&self, bounds: Bounds, known: &BTreeMap<QueueId, Session>) -> Result<(), Refused> {
+        let io = |e: io::Error| OpenError::Io { path: self.path.clone(), what: e.to_string() };
+        let new = renewal::begin(&self.path).map_err(io)?;
+        let (mut tables, _) = Tables::new(connect(&new)?, bounds)?;
+        tables.reconcile(known, &Books::default())?;
+        let mut connection = tables.connection;
+        salvage::carry_over(&self.path, &mut connection)?;
+        // What cannot be read back must show while the old one is still in its place.
+        let (Tables { connection, .. }, _) = Tables::new(connection, bounds)?;
+        // All of it in one file, for one rename.
+        connection.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()))?;
+        connection.close().map_err(|(_, e)| e)?;
+        let aside = renewal::complete(&self.path).map_err(io)?;
+        tracing::error!("the damaged store is kept as {}; remove it when nobody needs it", aside.display());
+        Ok(())
     }
+}
+
+/// A connection to the database at `path`, with the schema of today.
+fn connect(path: &Path) -> Result<Connection, Refused> {
+    let mut connection = if in_memory(path) {
+        Connection::open_in_memory()?
+    } else {
+        // SQLite gives its -wal and -shm files the mode of the database.
+        let made = private().open(path);
+        drop(made.map_err(|e| OpenError::Io { path: path.into(), what: e.to_string() })?);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Connection::open_with_flags(path, flags)?
+    };
+    connection.busy_timeout(Duration::from_secs(2))?;
+    let number = |pragma: &str| connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0));
+    let (application, found) = (number("application_id")?, number("user_version")?);
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let known = MIGRATIONS.len() as i64;
+    if tables > 0 && application != i64::from(APPLICATION_ID) {
+        return Err(Refused::Open(OpenError::Foreign { path: path.into() }));
+    }
+    if found > known {
+        return Err(Refused::Open(OpenError::Newer { path: path.into(), found, known }));
+    }
+    // FULL: what is committed survives a power cut. WAL costs one write and one sync for it.
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+         PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 4194304; PRAGMA temp_store = MEMORY;",
+    )?;
+    for (n, step) in MIGRATIONS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "user_version", n as i64 + 1)?;
+        transaction.commit()?;
+    }
+    Ok(connection)
 }
 
 /// What a person can do something about in an error of SQLite.
@@ -219,10 +241,4 @@ fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     options
-}
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
 }

@@ -2,18 +2,23 @@
 //!
 //! Two halves. [`tail`] is pure and lives in the broker's router: entries newer than the last commit, and who waits for
 //! them to be durable; an entry that all its queues acknowledge before the commit window ends never touches the disk.
-//! [`Store`] is a thread that owns the one SQLite connection: each batch is one transaction. `tables` and `removal` are
-//! what a transaction does, `file` is how the database is opened, `salvage` what is read from a damaged one.
+//! [`Store`] is a thread that owns the one SQLite connection: each batch is one transaction, and `answer` tells when
+//! the disk hangs in one. `tables`, `removal` and
+//! `age` are what a transaction does, `file` is how the database is opened, `renewal` and `salvage` how a damaged one is
+//! replaced and what is read from it.
 //!
 //! A message is stored once, however many queues want it. Entry ids only ever grow, over restarts too, and order all queues.
 
 pub mod tail;
 mod db;
 mod writer;
+mod answer;
 mod tables;
 mod removal;
+mod age;
 mod rows;
 mod file;
+mod renewal;
 mod salvage;
 #[cfg(test)]
 mod tests;
@@ -104,7 +109,7 @@ pub struct Subscription {
 /// What one transaction changes. Applied in the order of the fields.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
-    /// Sessions that ended: they and their queues go.
+    /// Sessions that ended: they and their queues go. A new one with the same client id may be among `sessions`.
     pub ended: Vec<QueueId>,
     /// Sessions made or changed: inserted or replaced by their queue id.
     pub sessions: Vec<Session>,

@@ -86,7 +86,7 @@ impl<'t> Removal<'t> {
             if ids.len() < CHUNK as usize || last == to {
                 return Ok(());
             }
-            from = last + 1;
+            from = last.saturating_add(1);
         }
     }
 
@@ -132,7 +132,7 @@ impl<'t> Removal<'t> {
 
 /// The runs of consecutive numbers in ascending `ids`, as first and last.
 fn runs(ids: &[i64]) -> impl Iterator<Item = (i64, i64)> {
-    ids.chunk_by(|a, b| a + 1 == *b).map(|run| (run[0], run[run.len() - 1]))
+    ids.chunk_by(|a, b| a.checked_add(1) == Some(*b)).map(|run| (run[0], run[run.len() - 1]))
 }
 
 #[cfg(test)]

@@ -3,22 +3,38 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rusqlite::{Result, Row};
+use rusqlite::{Error, Result, Row};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Delivery, Entry, EntryId, QueueId, Session};
+use super::{Delivery, Entry, EntryId, QueueId, Session, Subscription};
 use crate::clock::Timestamp;
 use crate::message::{Message, QoS};
+
+/// The last id of an entry that leaves room for new ones; this program comes to none that is larger.
+pub(super) const LAST_ID: i64 = i64::MAX >> 1;
+
+/// The last id of a queue that leaves room for new ones.
+pub(super) const LAST_QUEUE: u32 = u32::MAX - (1 << 24);
 
 /// A session of the columns queue, client_id, expiry, left_at, subscriptions.
 pub(super) fn session(row: &Row<'_>) -> Result<Session> {
     Ok(Session {
-        queue: QueueId(row.get(0)?),
+        queue: queue_id(row.get(0)?)?,
         client_id: row.get(1)?,
         expiry: row.get(2)?,
         left: row.get::<_, Option<i64>>(3)?.map(Timestamp),
-        subscriptions: from_json(Some(row.get(4)?)).unwrap_or_default(),
+        subscriptions: subscriptions(&row.get::<_, String>(1)?, &row.get::<_, String>(4)?),
+    })
+}
+
+/// A client whose list cannot be read keeps its queue, and is told nothing new until it subscribes again.
+fn subscriptions(client_id: &str, list: &str) -> Vec<Subscription> {
+    serde_json::from_str(list).unwrap_or_else(|e| {
+        tracing::error!(
+            "the subscriptions of {client_id} cannot be read from the store ({e}): it has to subscribe again"
+        );
+        Vec::new()
     })
 }
 
@@ -37,7 +53,7 @@ pub(super) fn message(row: &Row<'_>) -> Result<Message> {
 /// An entry of the columns of [`message`], then id, qos, retain, subscription_ids.
 pub(super) fn entry(row: &Row<'_>) -> Result<Entry> {
     Ok(Entry {
-        id: EntryId(row.get::<_, i64>(6)?.unsigned_abs()),
+        id: entry_id(row.get(6)?)?,
         message: Arc::new(message(row)?),
         delivery: Delivery {
             qos: qos(row.get(7)?),
@@ -45,6 +61,22 @@ pub(super) fn entry(row: &Row<'_>) -> Result<Entry> {
             subscription_ids: from_json(row.get(9)?).unwrap_or_default(),
         },
     })
+}
+
+/// A queue's id, with room behind it.
+pub(super) fn queue_id(n: i64) -> Result<QueueId> {
+    match u32::try_from(n) {
+        Ok(id) if id <= LAST_QUEUE => Ok(QueueId(id)),
+        _ => Err(Error::IntegralValueOutOfRange(0, n)),
+    }
+}
+
+/// An entry's id, with room behind it.
+pub(super) fn entry_id(n: i64) -> Result<EntryId> {
+    match u64::try_from(n) {
+        Ok(id) if n <= LAST_ID => Ok(EntryId(id)),
+        _ => Err(Error::IntegralValueOutOfRange(0, n)),
+    }
 }
 
 /// What is no quality of service is treated as the one that loses nothing.

@@ -5,6 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, Result, params_from_iter};
 
 use super::removal::total;
+use super::rows::{LAST_ID, LAST_QUEUE};
 
 /// Rows asked for at once; behind a damaged place, how far to jump at first.
 const STEP: i64 = 500;
@@ -13,10 +14,10 @@ const STEP: i64 = 500;
 struct Table {
     name: &'static str,
     columns: &'static str,
-    of: Option<u32>,
+    of: Option<i64>,
 }
 
-/// Copies what can be read of the store at `from` into the empty one behind `to`.
+/// Copies what can be read of the store at `from` into the one behind `to`, which is empty but for sessions.
 ///
 /// # Errors
 /// When the new store cannot be written. What cannot be read of the old one is skipped and reported in the log.
@@ -40,12 +41,13 @@ pub(super) fn carry_over(from: &Path, to: &mut Connection) -> Result<()> {
     }
     let message = Table { name: "message", columns: "id, topic, payload, qos, retain, at, properties", of: None };
     damaged_places += copy_ranges(&old, &new, &message)?;
-    let queues: Vec<u32> =
+    let queues: Vec<i64> =
         new.prepare("SELECT queue FROM session")?.query_map([], |row| row.get(0))?.collect::<Result<_>>()?;
     for queue in queues {
         let entry = Table { name: "entry", columns: "id, queue, qos, retain, subscription_ids", of: Some(queue) };
         damaged_places += copy_ranges(&old, &new, &entry)?;
     }
+    let strange = remove_strange(&new)?;
     // What lost its other half is of no use.
     new.execute_batch(
         "DELETE FROM entry WHERE id NOT IN (SELECT id FROM message); \
@@ -56,12 +58,59 @@ pub(super) fn carry_over(from: &Path, to: &mut Connection) -> Result<()> {
     let count = |sql: &str| new.query_row(sql, [], |row| row.get::<_, i64>(0));
     tracing::error!(
         "of the damaged store {} messages, {} sessions and {} retained messages were read; {damaged_places} places were \
-         unreadable",
+         unreadable, and {strange} rows were left out that no fieldpost wrote",
         count("SELECT count(*) FROM message")?,
         count("SELECT count(*) FROM session")?,
         count("SELECT count(*) FROM retained")?,
     );
     new.commit()
+}
+
+/// Removes rows with a value that this program cannot have written, and could not read back. Returns how many.
+fn remove_strange(new: &Connection) -> Result<usize> {
+    let id = format!("BETWEEN 0 AND {LAST_ID}");
+    let queue = format!("BETWEEN 0 AND {LAST_QUEUE}");
+    let small = "BETWEEN 0 AND 255";
+    let u32 = format!("BETWEEN 0 AND {}", u32::MAX);
+    let any = format!("BETWEEN {} AND {}", i64::MIN, i64::MAX);
+    let is = |column: &str, class: &str| format!("coalesce(typeof({column}) = '{class}', 0)");
+    let number = |column: &str, range: &str| format!("({} AND {column} {range})", is(column, "integer"));
+    let or_null = |column: &str, class: &str| format!("typeof({column}) IN ('null', '{class}')");
+    let message = [is("topic", "text"), is("payload", "blob"), number("qos", small), number("at", &any)];
+    let mut removed = 0;
+    for (table, sound) in [
+        // The two ids are counted anew from what is there; the bytes are summed up.
+        (
+            "meta",
+            vec![format!(
+                "CASE key WHEN 'next-queue' THEN {} ELSE {} END",
+                number("value", &queue),
+                number("value", &id)
+            )],
+        ),
+        (
+            "session",
+            vec![
+                number("queue", &queue),
+                is("client_id", "text"),
+                number("expiry", &u32),
+                or_null("left_at", "integer"),
+                is("subscriptions", "text"),
+            ],
+        ),
+        (
+            "message",
+            [&message[..], &[number("id", &id), number("retain", &any), or_null("properties", "text")]].concat(),
+        ),
+        ("retained", [&message[..], &[or_null("properties", "text")]].concat()),
+        (
+            "entry",
+            vec![number("qos", small), number("retain", &any), or_null("subscription_ids", "text"), number("id", &id)],
+        ),
+    ] {
+        removed += new.execute(&format!("DELETE FROM {table} WHERE NOT ({})", sound.join(" AND ")), [])?;
+    }
+    Ok(removed + new.execute("DELETE FROM entry WHERE queue NOT IN (SELECT queue FROM session)", [])?)
 }
 
 /// Copies the rows of `sql` up to the first that cannot be read. Returns how often reading failed.

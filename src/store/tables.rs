@@ -5,14 +5,12 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior};
 
+use super::age::Horizon;
 use super::removal::{Removal, size};
-use super::rows::{entry, int, json, message, session};
+use super::rows::{entry, entry_id, int, json, message, queue_id, session};
 use super::{Append, Batch, Depth, Entry, EntryId, Lost, QueueId, Recovered, Session, WhenFull};
 use crate::clock::Timestamp;
 use crate::message::Message;
-
-/// The clock of a computer without a battery may begin here; such a time says nothing about age.
-const FIRST_PLAUSIBLE: Timestamp = Timestamp(1_577_836_800_000); // 2020-01-01
 
 /// The open database and its counters.
 #[derive(Debug)]
@@ -45,7 +43,7 @@ pub(super) struct Books {
 impl Books {
     /// Entries over all queues.
     pub(super) fn entries(&self) -> u64 {
-        self.entries.values().sum()
+        self.entries.values().fold(0, |sum, entries| sum.saturating_add(*entries))
     }
 
     pub(super) fn queues(&self) -> Vec<QueueId> {
@@ -82,40 +80,60 @@ impl Tables {
         Ok((Self { connection, books, bounds }, recovered))
     }
 
-    /// Does all of `batch` in one transaction, and lets give way what is too old or too much at `now`.
-    pub(super) fn apply(&mut self, batch: &Batch, now: Timestamp) -> Result<Dropped> {
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut books = self.books.clone();
-        let mut dropped = Dropped::new();
-        {
-            let mut removal = Removal::new(&transaction);
-            put_sessions(&transaction, &mut books, &mut removal, &batch.sessions)?;
-            append(&transaction, &mut books, &batch.appends)?;
+    /// Does all of `batch` in one transaction, and lets give way what is too old by `horizon`, or too much.
+    pub(super) fn apply(&mut self, batch: &Batch, horizon: Horizon) -> Result<Dropped> {
+        let keep = if self.bounds.when_full == WhenFull::DropOldest { self.bounds.bytes } else { u64::MAX };
+        self.change(|c, books, removal| {
+            let mut dropped = Dropped::new();
+            // First, as a session with the same client id may begin in the same batch.
+            for queue in &batch.ended {
+                end(c, books, removal, *queue)?;
+            }
+            put_sessions(c, books, removal, &batch.sessions)?;
+            append(c, books, &batch.appends, &mut dropped)?;
             for (queue, id) in &batch.acked {
-                removal.take(&mut books, *queue, 0, int(*id))?;
+                removal.take(books, *queue, 0, int(*id))?;
                 books.seen(int(*id));
             }
             for (queue, id) in &batch.acked_single {
-                removal.take(&mut books, *queue, int(*id), int(*id))?;
+                removal.take(books, *queue, int(*id), int(*id))?;
                 books.seen(int(*id));
             }
-            for queue in &batch.ended {
-                end(&transaction, &mut books, &mut removal, *queue)?;
+            retain(c, &batch.retained)?;
+            removal.drop_oldest(books, keep, horizon.expired(c)?, &mut dropped)?;
+            Ok(dropped)
+        })
+    }
+
+    /// Makes what was salvaged agree with what is known: the sessions are `sessions`, and ids go on from `before`.
+    pub(super) fn reconcile(&mut self, sessions: &BTreeMap<QueueId, Session>, before: &Books) -> Result<()> {
+        let sessions: Vec<_> = sessions.values().cloned().collect();
+        self.change(|c, books, removal| {
+            let strays = books.queues().into_iter().filter(|queue| !sessions.iter().any(|s| s.queue == *queue));
+            for queue in strays.collect::<Vec<_>>() {
+                end(c, books, removal, queue)?;
             }
-            retain(&transaction, &batch.retained)?;
-            let keep = if self.bounds.when_full == WhenFull::DropOldest { self.bounds.bytes } else { u64::MAX };
-            let expired = expired(&transaction, self.bounds.age, now)?;
-            removal.drop_oldest(&mut books, keep, expired, &mut dropped)?;
-        }
+            put_sessions(c, books, removal, &sessions)?;
+            books.next_id = books.next_id.max(before.next_id);
+            books.next_queue = books.next_queue.max(before.next_queue);
+            Ok(())
+        })
+    }
+
+    /// Does all of `change` in one transaction, or nothing.
+    fn change<T>(&mut self, change: impl FnOnce(&Connection, &mut Books, &mut Removal<'_>) -> Result<T>) -> Result<T> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut books = self.books.clone();
+        let done = change(&transaction, &mut books, &mut Removal::new(&transaction))?;
         write_books(&transaction, &self.books, &books)?;
         transaction.commit()?;
         self.books = books;
-        Ok(dropped)
+        Ok(done)
     }
 
-    /// Whether something is too old at `now`: the next [`Self::apply`] lets it give way.
-    pub(super) fn stale(&self, now: Timestamp) -> Result<bool> {
-        Ok(expired(&self.connection, self.bounds.age, now)?.is_some())
+    /// Whether something is too old: the next [`Self::apply`] lets it give way.
+    pub(super) fn stale(&self, horizon: Horizon) -> Result<bool> {
+        Ok(horizon.expired(&self.connection)?.is_some())
     }
 
     /// Whether new entries are to be refused.
@@ -189,7 +207,7 @@ fn put_sessions(c: &Connection, books: &mut Books, removal: &mut Removal<'_>, se
     Ok(())
 }
 
-fn append(c: &Connection, books: &mut Books, appends: &[Append]) -> Result<()> {
+fn append(c: &Connection, books: &mut Books, appends: &[Append], dropped: &mut Dropped) -> Result<()> {
     if appends.is_empty() {
         return Ok(());
     }
@@ -200,7 +218,12 @@ fn append(c: &Connection, books: &mut Books, appends: &[Append]) -> Result<()> {
     let mut entry = c.prepare("INSERT OR IGNORE INTO entry VALUES (?1, ?2, ?3, ?4, ?5)")?;
     for Append { id, message: m, queues } in appends {
         books.seen(int(*id));
-        // A queue whose session has ended has no reader any more.
+        // A queue without a session has no reader. The broker appends to none; if it did, it is not to be a secret.
+        for (queue, _) in queues.iter().filter(|(queue, _)| !books.entries.contains_key(queue)) {
+            let lost = dropped.entry(*queue).or_default();
+            lost.entries += 1;
+            lost.until = *id;
+        }
         if !queues.iter().any(|(queue, _)| books.entries.contains_key(queue)) {
             continue;
         }
@@ -208,12 +231,13 @@ fn append(c: &Connection, books: &mut Books, appends: &[Append]) -> Result<()> {
         let size = size(m, properties.as_deref());
         let row = (int(*id), &m.topic, &m.payload[..], u8::from(m.qos), m.retain, m.at.0, properties);
         if message.execute(row)? == 1 {
-            books.bytes += size;
+            books.bytes = books.bytes.saturating_add(size);
         }
         for (queue, delivery) in queues {
             let Some(count) = books.entries.get_mut(queue) else { continue };
             let ids = (!delivery.subscription_ids.is_empty()).then(|| json(&delivery.subscription_ids));
-            *count += entry.execute((queue.0, int(*id), u8::from(delivery.qos), delivery.retain, ids))? as u64;
+            let new = entry.execute((queue.0, int(*id), u8::from(delivery.qos), delivery.retain, ids))?;
+            *count = count.saturating_add(new as u64);
         }
     }
     Ok(())
@@ -241,37 +265,12 @@ fn retain(c: &Connection, messages: &[Arc<Message>]) -> Result<()> {
     Ok(())
 }
 
-/// The last of the oldest messages that are all too old; of more than a thousand, the thousandth.
-fn expired(c: &Connection, age: std::time::Duration, now: Timestamp) -> Result<Option<i64>> {
-    let mut statement = c.prepare("SELECT id, at FROM message ORDER BY id LIMIT 1000")?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, Timestamp(row.get(1)?))))?;
-    let mut last = None;
-    for row in rows {
-        let (id, at) = row?;
-        if at < FIRST_PLAUSIBLE {
-            continue; // as old as its neighbours
-        }
-        if at.age_at(now) <= age {
-            break;
-        }
-        last = Some(id);
-    }
-    Ok(last)
-}
-
 fn write_books(c: &Connection, was: &Books, is: &Books) -> Result<()> {
-    let counters = |b: &Books| {
-        [
-            ("next-id", b.next_id),
-            ("next-queue", i64::from(b.next_queue)),
-            ("bytes", i64::try_from(b.bytes).unwrap_or(i64::MAX)),
-        ]
-    };
-    for (was, (key, value)) in counters(was).into_iter().zip(counters(is)) {
-        if was.1 != value {
-            c.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", (key, value))?;
-        }
-    }
+    // Always, as they may be known from rows that go.
+    let mut set = c.prepare("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?;
+    set.execute(("next-id", is.next_id))?;
+    set.execute(("next-queue", is.next_queue))?;
+    set.execute(("bytes", i64::try_from(is.bytes).unwrap_or(i64::MAX)))?;
     let mut count = c.prepare("UPDATE session SET entries = ?2 WHERE queue = ?1")?;
     for (queue, entries) in &is.entries {
         if was.entries.get(queue).copied().unwrap_or(0) != *entries {
@@ -283,7 +282,7 @@ fn write_books(c: &Connection, was: &Books, is: &Books) -> Result<()> {
 
 fn recover(c: &Connection) -> Result<Recovered> {
     let largest: Option<i64> = c.query_row("SELECT max(id) FROM message", [], |row| row.get(0))?;
-    let next_id = meta(c, "next-id")?.max(largest.map_or(1, |id| id + 1));
+    let next_id = entry_id(meta(c, "next-id")?.max(largest.map_or(1, |id| id.saturating_add(1))))?;
     let mut depths = c.prepare(
         "SELECT at FROM entry CROSS JOIN message ON message.id = entry.id WHERE queue = ?1 ORDER BY entry.id LIMIT 1",
     )?;
@@ -297,13 +296,13 @@ fn recover(c: &Connection) -> Result<Recovered> {
         sessions.push((session, Depth { entries: entries.unsigned_abs(), oldest }));
     }
     let largest = sessions.iter().map(|(session, _)| session.queue.0.saturating_add(1)).max();
-    let next_queue = u32::try_from(meta(c, "next-queue")?).unwrap_or(0).max(largest.unwrap_or(1));
+    let next_queue = queue_id(meta(c, "next-queue")?)?.0.max(largest.unwrap_or(1));
     let mut retained = Vec::new();
     let mut statement = c.prepare("SELECT topic, payload, qos, 1, at, properties FROM retained")?;
     for row in statement.query_map([], message)? {
         retained.push(Arc::new(row?));
     }
-    Ok(Recovered { next_id: EntryId(next_id.unsigned_abs()), next_queue, sessions, retained })
+    Ok(Recovered { next_id, next_queue, sessions, retained })
 }
 
 fn meta(c: &Connection, key: &str) -> Result<i64> {

@@ -197,13 +197,57 @@ fn sessions_change_in_place_and_a_new_one_of_the_same_client_ends_the_old() {
     let sessions = vec![session(QueueId(8), "a")];
     commit(&mut store, Batch { sessions, ended: vec![QUEUE], ..Batch::default() });
     assert_eq!(ids(&mut store, QUEUE), [0; 0]);
-    // Nobody reads a queue without a session.
-    commit(&mut store, Batch { appends: vec![append(4, b"x", &[QUEUE])], ..Batch::default() });
-    assert_eq!(wait_for(&store, |s| s.commits == 4).bytes, 0);
+    // Nobody reads a queue without a session; what was meant for one is not lost in silence.
+    let (dropped, _) = commit(&mut store, Batch { appends: vec![append(4, b"x", &[QUEUE])], ..Batch::default() });
+    assert_eq!(dropped, [(QUEUE, Lost { entries: 1, until: EntryId(4) })]);
+    let status = wait_for(&store, |s| s.commits == 4);
+    assert_eq!((status.bytes, status.dropped), (0, 1));
     store.close();
     let (_, recovered) = place.open();
     let clients: Vec<_> = recovered.sessions.iter().map(|(s, depth)| (s.queue.0, s.expiry, depth.entries)).collect();
     assert_eq!((clients, recovered.next_queue, recovered.next_id), (vec![(8, 60, 0)], 9, EntryId(5)));
+}
+
+#[test]
+fn a_session_ends_and_one_of_the_same_client_begins_with_entries_in_one_batch() {
+    let place = Place::new();
+    let (mut store, _) = place.open();
+    commit(&mut store, filled(1..=3));
+    let new = QueueId(2);
+    let (ended, sessions) = (vec![QUEUE], vec![session(new, "a")]);
+    let appends = vec![append(4, b"x", &[new])];
+    assert_eq!(commit(&mut store, Batch { ended, sessions, appends, ..Batch::default() }), (vec![], false));
+    assert_eq!((ids(&mut store, QUEUE), ids(&mut store, new)), (vec![], vec![4]));
+    store.close();
+    let (_, recovered) = place.open();
+    let sessions: Vec<_> = recovered.sessions.iter().map(|(s, depth)| (s.queue, depth.entries)).collect();
+    assert_eq!(sessions, [(new, 1)]);
+}
+
+#[test]
+fn a_running_store_that_loses_its_sessions_to_damage_gets_them_back() {
+    let place = Place::new();
+    let (mut store, _) = place.open();
+    commit(&mut store, filled(1..=3));
+    let other = QueueId(2);
+    commit(&mut store, Batch { sessions: vec![session(other, "b")], ..Batch::default() });
+    commit(&mut store, Batch { sessions: vec![session(QueueId(3), "c")], ..Batch::default() });
+    commit(&mut store, Batch { ended: vec![QueueId(3)], ..Batch::default() });
+    let crafted = rusqlite::Connection::open(place.path()).expect("a database");
+    let damage = "DELETE FROM session; DELETE FROM meta; INSERT INTO session VALUES (3, 'c', 1, 1, '[]', 0); \
+                  UPDATE message SET topic = x'00' WHERE id = 2";
+    crafted.execute_batch(damage).expect("changed");
+    drop(crafted);
+    // It is noticed where it is read.
+    assert_eq!(ids(&mut store, QUEUE), [1, 3]);
+    assert_eq!(place.aside().len(), 1);
+    let appends = vec![append(4, b"x", &[QUEUE, other])];
+    assert_eq!(commit(&mut store, Batch { appends, ..Batch::default() }), (vec![], false));
+    assert_eq!((ids(&mut store, QUEUE), ids(&mut store, other)), (vec![1, 3, 4], vec![4]));
+    store.close();
+    let (_, recovered) = place.open();
+    let sessions: Vec<_> = recovered.sessions.iter().map(|(s, depth)| (s.queue, depth.entries)).collect();
+    assert_eq!((sessions, recovered.next_queue), (vec![(QUEUE, 3), (other, 1)], 4));
 }
 
 #[test]
@@ -254,21 +298,29 @@ fn a_full_store_that_refuses_says_so_until_there_is_room() {
 }
 
 #[test]
-fn what_is_too_old_goes_but_a_clock_that_was_not_set_makes_nothing_old() {
-    let place = Place::new();
-    let (mut store, _) = place.open();
+fn what_is_too_old_goes_but_a_clock_that_is_set_after_the_start_makes_nothing_old() {
+    let mut place = Place::new();
     let now = Timestamp::now().0;
-    let day = 24 * 3600 * 1000;
+    let day = 24 * 3600 * 1000_i64;
+    place.config.max_age = Period(Duration::from_millis(day.unsigned_abs()));
+    let (mut store, _) = place.open();
     let aged = |id, at| {
         let mut append = append(id, b"x", &[QUEUE]);
         append.message = Arc::new(Message { at: Timestamp(at), ..(*append.message).clone() });
         append
     };
+    // The clock of this run was days behind when these came in.
     let sessions = vec![session(QUEUE, "a")];
-    let appends = vec![aged(1, 1000), aged(2, now - 31 * day), aged(3, 2000), aged(4, now - 29 * day)];
-    let (dropped, _) = commit(&mut store, Batch { sessions, appends, ..Batch::default() });
+    let appends = vec![aged(1, 1000), aged(2, now - 31 * day), aged(3, 2000), aged(4, now - day / 2)];
+    assert_eq!(commit(&mut store, Batch { sessions, appends, ..Batch::default() }), (vec![], false));
+    assert_eq!(commit(&mut store, Batch { appends: vec![aged(5, now - 40 * day)], ..Batch::default() }).0, []);
+    assert_eq!(ids(&mut store, QUEUE), [1, 2, 3, 4, 5]);
+    store.close();
+    // By the next run the wall clock is all there is to go by.
+    let (mut store, _) = place.open();
+    let (dropped, _) = commit(&mut store, Batch { appends: vec![aged(6, now - 50 * day)], ..Batch::default() });
     assert_eq!(dropped, [(QUEUE, Lost { entries: 2, until: EntryId(2) })]);
-    assert_eq!(ids(&mut store, QUEUE), [3, 4]);
+    assert_eq!(ids(&mut store, QUEUE), [3, 4, 5, 6]);
 }
 
 #[test]
@@ -326,6 +378,84 @@ fn the_database_of_another_program_and_of_a_later_version_are_left_alone() {
     assert!(matches!(refused, OpenError::Newer { found: 99, .. }), "{refused}");
     assert!(refused.to_string().contains("newer fieldpost"), "{refused}");
     assert!(place.aside().is_empty());
+}
+
+#[test]
+fn a_damaged_store_stays_in_its_place_until_the_new_one_is_complete() {
+    let place = Place::new();
+    fs::create_dir_all(place.path().parent().expect("a folder")).expect("a folder");
+    fs::write(place.path(), "damaged, but somebody's backlog").expect("written");
+    // The new one cannot be made: as on a full disk.
+    let in_the_way = place.path().with_file_name("store.db.new");
+    fs::create_dir(&in_the_way).expect("a folder");
+    let refused = Store::open(&place.config).expect_err("it cannot be repaired");
+    assert!(refused.to_string().contains("cannot open the store"), "{refused}");
+    assert!(fs::read_to_string(place.path()).expect("still there").starts_with("damaged"));
+    assert!(place.aside().is_empty());
+    fs::remove_dir(&in_the_way).expect("removed");
+    place.open();
+    assert_eq!(place.aside().len(), 1);
+}
+
+#[test]
+fn a_repair_that_was_cut_off_is_finished_at_the_next_start() {
+    let place = Place::new();
+    let (mut store, _) = place.open();
+    commit(&mut store, filled(1..=3));
+    store.close();
+    fs::rename(place.path(), place.path().with_file_name("store.db.salvaged")).expect("renamed");
+    fs::write(place.path(), "the damaged one, not moved yet").expect("written");
+    let (mut store, _) = place.open();
+    assert_eq!(ids(&mut store, QUEUE), [1, 2, 3]);
+    assert_eq!(place.aside().len(), 1);
+}
+
+#[test]
+fn numbers_that_no_fieldpost_wrote_cost_their_rows_and_not_the_store() {
+    let none = [0_u64; 0];
+    for (what, left) in [
+        ("UPDATE session SET queue = 1099511627776", &none[..]),
+        ("UPDATE session SET queue = 4294967295", &none[..]),
+        ("INSERT INTO session VALUES (4294967296, 'b', 1, 1, '[]', 0)", &[1, 2, 3]),
+        ("INSERT INTO session VALUES (7, 'b', -1, 1, '[]', 0)", &[1, 2, 3]),
+        ("UPDATE session SET client_id = x'ff'", &none[..]),
+        ("UPDATE message SET id = 9223372036854775807 WHERE id = 3", &[1, 2]),
+        ("UPDATE meta SET value = 9223372036854775807", &[1, 2, 3]),
+        ("UPDATE meta SET value = -1", &[1, 2, 3]),
+        ("UPDATE message SET topic = x'00' WHERE id = 2", &[1, 3]),
+        ("INSERT INTO retained VALUES ('r', x'00', 4096, 0, NULL)", &[1, 2, 3]),
+    ] {
+        let place = Place::new();
+        let (mut store, _) = place.open();
+        commit(&mut store, filled(1..=3));
+        store.close();
+        let crafted = rusqlite::Connection::open(place.path()).expect("a database");
+        crafted.execute(what, []).expect(what);
+        drop(crafted);
+        let (mut store, recovered) = place.open();
+        let next = (recovered.next_id.0, recovered.next_queue);
+        assert!((1..1 << 62).contains(&next.0) && (1..1 << 31).contains(&next.1), "{what}: {next:?}");
+        let had: &[u64] = if recovered.sessions.is_empty() { &[] } else { &ids(&mut store, QUEUE) };
+        assert_eq!(had, left, "{what}");
+        assert_eq!(place.aside().len(), 1, "{what}");
+        commit(&mut store, filled(10..=10));
+        wait_for(&store, |s| s.state == State::Up);
+        assert!(ids(&mut store, QUEUE).contains(&10), "{what}");
+    }
+}
+
+#[test]
+fn a_session_whose_subscriptions_cannot_be_read_keeps_its_queue() {
+    let place = Place::new();
+    let (mut store, _) = place.open();
+    commit(&mut store, filled(1..=3));
+    store.close();
+    let crafted = rusqlite::Connection::open(place.path()).expect("a database");
+    crafted.execute("UPDATE session SET subscriptions = '[{'", []).expect("changed");
+    drop(crafted);
+    let (mut store, recovered) = place.open();
+    assert!(recovered.sessions[0].0.subscriptions.is_empty());
+    assert_eq!(ids(&mut store, QUEUE), [1, 2, 3]);
 }
 
 /// Overwrites a third of the pages in the middle of the store.
@@ -386,6 +516,24 @@ fn a_full_disk_loses_nothing_and_the_store_recovers_by_itself() {
     assert!(matches!(store.events().blocking_recv(), Some(Event::Committed { .. })));
     wait_for(&store, |s| s.state == State::Up);
     assert_eq!(ids(&mut store, QUEUE), [2, 3, 4]);
+}
+
+#[test]
+fn a_disk_that_does_not_answer_is_reported_until_it_does() {
+    let place = Place::new();
+    let patience = Duration::from_millis(50);
+    let (mut store, _) = Store::open_patient(&place.config, patience).expect("the store opens");
+    commit(&mut store, filled(1..=3));
+    wait_for(&store, |s| s.state == State::Up);
+    store.wait_for_lock(Duration::from_secs(60));
+    let hang = rusqlite::Connection::open(place.path()).expect("a database");
+    hang.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    store.commit(Batch { appends: vec![append(4, b"x", &[QUEUE])], ..Batch::default() });
+    let status = wait_for(&store, |s| s.state != State::Up);
+    assert_eq!((status.state, status.commits), (State::Down("the disk does not answer".into()), 1));
+    hang.execute_batch("ROLLBACK").expect("unlocked");
+    wait_for(&store, |s| s.state == State::Up && s.commits == 2);
+    assert!(matches!(store.events().blocking_recv(), Some(Event::Committed { .. })));
 }
 
 #[test]

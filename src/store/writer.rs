@@ -1,6 +1,6 @@
 //! The thread that owns the connection: what waits, and what happens when the disk takes nothing.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -8,9 +8,11 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::age::{Horizon, Run};
+use super::answer::Answer;
 use super::file::{Owned, damaged, explain};
-use super::tables::{Bounds, Dropped, Tables};
-use super::{Batch, EntryId, Event, Lost, QueueId};
+use super::tables::{Books, Bounds, Dropped, Tables};
+use super::{Batch, EntryId, Event, Lost, QueueId, Recovered, Session};
 use crate::backoff::Backoff;
 use crate::clock::Timestamp;
 use crate::status::{self, State};
@@ -26,6 +28,8 @@ pub(super) enum Request {
     Load(Load),
     #[cfg(test)]
     LimitPages(u32),
+    #[cfg(test)]
+    WaitForLock(Duration),
 }
 
 #[derive(Clone, Copy)]
@@ -39,11 +43,17 @@ pub(super) struct Load {
 pub(super) struct Writer {
     /// None while a damaged database is gone and a new one could not be made.
     tables: Option<Tables>,
+    /// The counters of the last tables; only looked at while there are none.
+    books: Books,
+    /// The sessions after it: what a damaged database may have lost of them is put back.
+    sessions: BTreeMap<QueueId, Session>,
+    run: Run,
     owned: Owned,
     bounds: Bounds,
     inbox: Receiver<Request>,
     outbox: UnboundedSender<Event>,
     reporter: watch::Sender<status::Store>,
+    answer: Answer,
     /// Batches that are not on the disk yet, in order.
     batches: VecDeque<Batch>,
     /// Loads that are not answered yet.
@@ -74,19 +84,23 @@ impl From<rusqlite::Error> for Trouble {
 impl Writer {
     pub(super) fn new(
         owned: Owned,
-        tables: Tables,
+        (tables, recovered): (Tables, &Recovered),
         bounds: Bounds,
         inbox: Receiver<Request>,
         outbox: UnboundedSender<Event>,
-        reporter: watch::Sender<status::Store>,
+        (reporter, answer): (watch::Sender<status::Store>, Answer),
     ) -> Self {
         let writer = Self {
+            sessions: recovered.sessions.iter().map(|(session, _)| (session.queue, session.clone())).collect(),
+            run: Run::new(recovered.next_id, bounds.age),
+            books: Books::default(),
             tables: Some(tables),
             owned,
             bounds,
             inbox,
             outbox,
             reporter,
+            answer,
             batches: VecDeque::new(),
             loads: VecDeque::new(),
             dropped: Dropped::new(),
@@ -109,6 +123,8 @@ impl Writer {
                 Ok(Request::Load(load)) => self.loads.push_back(load),
                 #[cfg(test)]
                 Ok(Request::LimitPages(pages)) => self.limit_pages(pages),
+                #[cfg(test)]
+                Ok(Request::WaitForLock(time)) => self.wait_for_lock(time),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.finish(),
             }
@@ -129,7 +145,10 @@ impl Writer {
 
     fn commit(&mut self) -> Result<(), Trouble> {
         while let Some(batch) = self.batches.pop_front() {
-            let written = self.tables().and_then(|tables| Ok((tables.apply(&batch, Timestamp::now())?, tables.full())));
+            let horizon = self.horizon();
+            let owed = self.answer.owed();
+            let written = self.tables().and_then(|tables| Ok((tables.apply(&batch, horizon)?, tables.full())));
+            drop(owed);
             let (dropped, full) = match written {
                 Ok(written) => written,
                 Err(trouble) => {
@@ -137,6 +156,11 @@ impl Writer {
                     return Err(trouble);
                 }
             };
+            batch.ended.iter().for_each(|queue| drop(self.sessions.remove(queue)));
+            for session in batch.sessions {
+                self.sessions.retain(|_, had| had.client_id != session.client_id);
+                self.sessions.insert(session.queue, session);
+            }
             self.count(dropped);
             self.report(|status| status.commits += 1);
             let dropped = std::mem::take(&mut self.dropped).into_iter().collect();
@@ -148,7 +172,9 @@ impl Writer {
 
     fn load(&mut self) -> Result<(), Trouble> {
         while let Some(Load { queue, after, limit, max_bytes }) = self.loads.front().copied() {
+            let owed = self.answer.owed();
             let (entries, complete) = self.tables()?.load(queue, after, limit, max_bytes)?;
+            drop(owed);
             self.loads.pop_front();
             let _ = self.outbox.send(Event::Loaded { queue, entries, complete });
         }
@@ -156,13 +182,21 @@ impl Writer {
     }
 
     fn expire(&mut self) -> Result<(), Trouble> {
-        let now = Timestamp::now();
-        while self.tables()?.stale(now)? {
-            let dropped = self.tables()?.apply(&Batch::default(), now)?;
+        let horizon = self.horizon();
+        while self.tables()?.stale(horizon)? {
+            let owed = self.answer.owed();
+            let dropped = self.tables()?.apply(&Batch::default(), horizon)?;
+            drop(owed);
             self.count(dropped);
             self.report(|_| {});
         }
         Ok(())
+    }
+
+    fn horizon(&mut self) -> Horizon {
+        let books = self.tables.as_ref().map_or(&self.books, |tables| &tables.books);
+        self.run.mark(books.next_id, Instant::now());
+        self.run.horizon(Timestamp::now())
     }
 
     /// Tries the rest until it is written, or for a while if the disk takes nothing.
@@ -190,11 +224,19 @@ impl Writer {
 
     fn tables(&mut self) -> Result<&mut Tables, Trouble> {
         if self.tables.is_none() {
-            let opened = self.owned.open(self.bounds);
+            let opened = self.owned.open(self.bounds, &self.sessions);
             let (tables, _) = opened.map_err(|e| Trouble { damaged: false, why: e.to_string() })?;
-            self.tables = Some(tables);
+            self.adopt(tables)?;
         }
         Ok(self.tables.as_mut().expect("there are some, or they were just opened"))
+    }
+
+    /// Goes on with tables that were opened anew: they may have lost sessions, whose queues would take no entries, and
+    /// an id is not to be used again.
+    fn adopt(&mut self, mut tables: Tables) -> Result<(), Trouble> {
+        tables.reconcile(&self.sessions, &self.books)?;
+        self.tables = Some(tables);
+        Ok(())
     }
 
     /// Reports how the last try went, and sets the time of the next one.
@@ -202,7 +244,8 @@ impl Writer {
         match done {
             Ok(()) => {
                 self.backoff.reset();
-                if self.retry.take().is_some() {
+                self.retry = None;
+                if self.reporter.borrow().state != State::Up {
                     tracing::info!("the store writes again");
                     self.report(|status| status.state = State::Up);
                 }
@@ -219,14 +262,17 @@ impl Writer {
                     self.report(|status| status.state = state);
                 }
                 if trouble.damaged && !self.renewed {
-                    self.renewed = true;
-                    self.tables = None; // closes the file before it is moved
-                    match self.owned.renew(self.bounds, &trouble.why) {
-                        Ok((tables, _)) => {
-                            self.tables = Some(tables);
+                    // Closes the file before it is moved.
+                    if let Some(tables) = self.tables.take() {
+                        self.books = tables.books;
+                    }
+                    let renewed = self.owned.renew(self.bounds, &self.sessions, &trouble.why);
+                    match renewed.map_err(|e| e.to_string()).and_then(|(t, _)| self.adopt(t).map_err(|t| t.why)) {
+                        Ok(()) => {
+                            self.renewed = true;
                             self.retry = Some(Instant::now());
                         }
-                        Err(e) => tracing::error!("{e}"),
+                        Err(why) => tracing::error!("{why}"),
                     }
                 }
             }
@@ -246,9 +292,7 @@ impl Writer {
             if self.warned.is_none_or(|at| at.elapsed() >= SWEEP) {
                 self.warned = Some(Instant::now());
                 let total = self.reporter.borrow().dropped;
-                tracing::warn!(
-                    "the store drops its oldest messages, for their age or for want of room: {total} so far"
-                );
+                tracing::warn!("the store drops messages, for their age or for want of room: {total} so far");
             }
         }
     }
@@ -263,6 +307,13 @@ impl Writer {
             }
             change(status);
         });
+    }
+
+    #[cfg(test)]
+    fn wait_for_lock(&mut self, time: Duration) {
+        if let Some(tables) = &self.tables {
+            tables.connection.busy_timeout(time).expect("it is set");
+        }
     }
 
     #[cfg(test)]

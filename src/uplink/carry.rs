@@ -16,8 +16,11 @@ use crate::mqtt::{Packet, Reason};
 /// How often the status is reported and the connection looked at.
 const TICK: Duration = Duration::from_millis(500);
 
-/// How long the cloud may owe an acknowledgement before the connection counts as dead.
-const STUCK: Duration = Duration::from_secs(20);
+/// How long the cloud may owe an acknowledgement before the connection counts as dead, besides what the way takes.
+pub(super) const STUCK: Duration = Duration::from_secs(20);
+
+/// The slowest way that is one, in bytes a second: a poor radio link. What is under way may take that long.
+const SLOWEST: u64 = 1024;
 
 /// How long an end may take: to finish what is under way, and again to leave.
 const GRACE: Duration = Duration::from_secs(2);
@@ -48,7 +51,9 @@ impl Uplink {
         let mut out = Out::default();
         pipe.connected(&ack, &mut out);
         early.into_iter().try_for_each(|packet| pipe.cloud_sent(packet, &mut out))?;
-        waiting.into_iter().for_each(|packet| pipe.local_sent(packet, &mut out));
+        if let Err(why) = waiting.into_iter().try_for_each(|packet| pipe.local_sent(packet, &mut out)) {
+            return self.lost(pipe, &link, why).await;
+        }
 
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -92,7 +97,11 @@ impl Uplink {
                 },
                 // A cloud that does not keep up is not sent more.
                 packets = link.recv(), if !unsent => match packets {
-                    Some(packets) => packets.into_iter().for_each(|packet| pipe.local_sent(packet, &mut out)),
+                    Some(packets) => {
+                        if let Err(why) = packets.into_iter().try_for_each(|packet| pipe.local_sent(packet, &mut out)) {
+                            return self.lost(pipe, &link, why).await;
+                        }
+                    }
                     None => return Err(gone()),
                 },
                 flushed = writer.flush(), if unsent => match flushed {
@@ -108,6 +117,7 @@ impl Uplink {
                     if let Some(why) = life.over(pipe) {
                         return self.lost(pipe, &link, why).await;
                     }
+                    pipe.offer_again(&mut out);
                     if life.ping_is_due() {
                         out.cloud.push(Packet::PingReq);
                     }
@@ -178,12 +188,67 @@ impl Life {
 
     /// Why the connection counts as dead, if it does.
     fn over(&self, pipe: &Pipe) -> Option<String> {
+        // A ping and its answer wait behind what is under way as well.
+        let way = Duration::from_secs(pipe.under_way() as u64 / SLOWEST);
         if let Some(keep_alive) = self.keep_alive
-            && self.received.elapsed() >= keep_alive.mul_f64(1.5)
+            && self.received.elapsed() >= keep_alive.mul_f64(1.5) + way
         {
             return Some(format!("no sign of the cloud for {} s", self.received.elapsed().as_secs()));
         }
-        let owed = pipe.waiting_since().filter(|since| since.elapsed() >= STUCK)?;
+        let owed = pipe.waiting_since().filter(|since| since.elapsed() >= STUCK + way)?;
         Some(format!("the cloud acknowledges nothing for {} s", owed.elapsed().as_secs()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::message::{Message, QoS};
+    use crate::mqtt::{Ack, PacketId, Publish};
+    use crate::uplink::rules::Rule;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn sent(bytes: usize) -> Pipe {
+        let rule = Rule { filter: "#".into(), strip: String::new(), prefix: String::new(), qos: QoS::AtLeastOnce };
+        let mut pipe = Pipe::new([rule].into(), [].into());
+        let publish = Publish {
+            id: Some(PacketId::MIN),
+            dup: false,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            message: Arc::new(Message::new("a", vec![0; bytes])),
+            topic_alias: None,
+            subscription_ids: Vec::new(),
+        };
+        pipe.local_sent(Packet::Publish(publish), &mut Out::default()).expect("it goes up");
+        pipe
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_way_is_given_the_time_that_it_takes() {
+        // 200 KiB over 64 kbit/s take 26 s.
+        let (small, large, life) = (sent(10), sent(200 << 10), Life::new(Duration::ZERO));
+        advance(20 * SECOND).await;
+        assert!(life.over(&small).is_some_and(|why| why.contains("acknowledges nothing for 20 s")));
+        assert_eq!(life.over(&large), None);
+        advance(199 * SECOND).await;
+        assert_eq!(life.over(&large), None);
+        advance(SECOND).await;
+        assert!(life.over(&large).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_to_a_ping_may_wait_behind_what_is_under_way() {
+        let (mut large, life) = (sent(200 << 10), Life::new(4 * SECOND));
+        advance(10 * SECOND).await;
+        assert_eq!(life.over(&large), None);
+        let acknowledged = Packet::PubAck(Ack::ok(PacketId::MIN));
+        large.cloud_sent(acknowledged, &mut Out::default()).expect("it goes on");
+        assert!(life.over(&large).is_some_and(|why| why.contains("no sign of the cloud")));
     }
 }

@@ -60,7 +60,7 @@ impl Uplink {
         pulse: Pulse,
     ) -> Self {
         let client_id = config.client_id.clone().unwrap_or_else(|| format!("{gateway_id}-{name}"));
-        let topic = config.status.clone().unwrap_or_else(|| format!("fieldpost/{gateway_id}/status"));
+        let topic = config.status.clone().unwrap_or_else(|| status::status_topic(&gateway_id));
         let identity = Identity { client_id: client_id.into(), status: (!topic.is_empty()).then(|| topic.into()) };
         status.send_modify(|status| {
             status.name = name.clone();
@@ -82,7 +82,7 @@ impl Uplink {
     /// Carries until `stop`, connecting again whenever the cloud was lost.
     pub async fn run(self, stop: CancellationToken) {
         let mut pipe = Pipe::new(self.config.publish.as_slice().into(), self.config.subscribe.as_slice().into());
-        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         let mut round = 0;
         loop {
             let address = &self.config.url.0[round % self.config.url.0.len()];
@@ -135,7 +135,7 @@ impl Uplink {
 
         let (unsubscribe, subscribe) = (PacketId::MIN, PacketId::MAX);
         let mut packets = vec![Packet::Connect(Box::new(self.local_connect(receive_maximum)))];
-        let mut awaited = 1;
+        let mut awaited = 1_usize;
         if !old.is_empty() {
             packets.push(Packet::Unsubscribe { id: unsubscribe, filters: old });
             awaited += 1;
@@ -152,9 +152,9 @@ impl Uplink {
             for packet in link.recv().await? {
                 match packet {
                     Packet::ConnAck(ack) if ack.reason.is_error() => return None,
-                    Packet::ConnAck(_) | Packet::UnsubAck { .. } => awaited -= 1,
+                    Packet::ConnAck(_) | Packet::UnsubAck { .. } => awaited = awaited.saturating_sub(1),
                     Packet::SubAck { reasons, .. } => {
-                        awaited -= 1;
+                        awaited = awaited.saturating_sub(1);
                         for (rule, _) in wanted.iter().zip(reasons).filter(|(_, reason)| reason.is_error()) {
                             tracing::error!(
                                 "uplink {}: the local broker refuses the filter {}",

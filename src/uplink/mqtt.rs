@@ -11,12 +11,14 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::address::Address;
+use super::carry::STUCK;
 use super::{Config, tls};
 use crate::message::{Message, QoS};
 use crate::mqtt::wire::{Framed, Reader, TOPIC_ALIAS_MAXIMUM, Writer};
 use crate::mqtt::{
     ConnAck, Connect, Packet, PacketId, Publish, Reason, RetainHandling, Subscribe, SubscribeOptions, Will,
 };
+use crate::status::{OFFLINE, ONLINE};
 
 /// How long each step of connecting may take.
 const STEP: Duration = Duration::from_secs(10);
@@ -54,7 +56,7 @@ pub(super) struct Identity {
 impl Identity {
     /// Our status, to be published at the cloud.
     pub(super) fn status(&self, online: bool) -> Option<Message> {
-        let text = if online { "online" } else { "offline" };
+        let text = if online { ONLINE } else { OFFLINE };
         self.status.clone().map(|topic| Message::retained(topic, text))
     }
 }
@@ -127,10 +129,12 @@ async fn dial(address: &Address, keep_alive: Duration) -> Result<TcpStream, Stri
     Err(why)
 }
 
-/// Sends at once, and lets the kernel notice a dead peer about when we would.
+/// Sends at once, and lets the kernel notice a dead peer about when we would: one that confirms no byte. A slow one
+/// confirms now and then.
 fn tune(stream: &TcpStream, keep_alive: Duration) -> std::io::Result<()> {
     use rustix::net::sockopt;
-    let millis = u32::try_from(keep_alive.as_millis() * 3 / 2).unwrap_or(u32::MAX);
+    let patience = keep_alive.mul_f64(1.5).max(STUCK);
+    let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
     stream.set_nodelay(true)?;
     sockopt::set_socket_keepalive(stream, true)?;
     // The kernel takes at most 32767 s between probes.
@@ -166,7 +170,8 @@ async fn greet(stream: Box<dyn Stream>, config: &Config, identity: &Identity) ->
     loop {
         let before = early.len();
         early.retain(|packet| !answered(packet, config, identity));
-        awaited -= before - early.len();
+        // A cloud may answer more than it was asked.
+        awaited = usize::saturating_sub(awaited, before - early.len());
         if let Some(Packet::Disconnect { reason, .. }) = early.iter().find(|p| matches!(p, Packet::Disconnect { .. })) {
             return Err(format!("the cloud ended the connection while logging in: {}", meaning(*reason)));
         }
@@ -202,8 +207,9 @@ fn connect(config: &Config, identity: &Identity) -> Result<Connect, String> {
     Ok(Connect {
         version: config.protocol.into(),
         client_id: identity.client_id.clone(),
-        // Both directions are safe without a session there: what goes up is kept here until it is acknowledged, and
-        // what the cloud may send is asked for at each connection.
+        // What goes up is kept here until it is acknowledged. Downward the cloud keeps nothing: what it has to send while
+        // we are away is lost but for the retained messages, which it sends again at each subscription. A command is for
+        // now; one from hours ago must not move a pump.
         clean_start: true,
         expiry: 0,
         keep_alive: Duration::from_secs(config.keep_alive.0.as_secs()),
@@ -260,5 +266,26 @@ fn refusal(ack: &ConnAck) -> String {
         }
         Reason::CLIENT_ID_NOT_VALID => format!("the cloud refused the client id (0x85){said}; set `client-id`"),
         reason => format!("the cloud refused the connection: {}{said}", meaning(reason)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cloud_that_answers_more_than_it_was_asked_is_taken_as_it_is() {
+        let config: Config =
+            toml::from_str("url = \"mqtt://a\"\nprotocol = \"3.1.1\"\nsubscribe = [\"cmd/#\"]").expect("valid");
+        let identity = Identity { client_id: "a".into(), status: Some("status".into()) };
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        // CONNACK, SUBACK three times, PUBACK of the status twice (MQTT 3.1.1, 3.2, 3.9, 3.4).
+        let subacks = [0x90, 3, 0, 1, 1].repeat(3);
+        let answers = [&[0x20, 2, 0, 0], &subacks[..], &[0x40, 2, 0xFF, 0xFF], &[0x40, 2, 0xFF, 0xFF]].concat();
+        theirs.write_all(&answers).await.expect("written");
+        let cloud = greet(Box::new(ours), &config, &identity).await.expect("it is ready");
+        assert_eq!(cloud.early, []);
     }
 }

@@ -4,9 +4,10 @@
 //! publish is acknowledged to the local session when the cloud is done with it: at PUBACK, or at PUBCOMP. (At PUBREC a
 //! cloud may still forget a message when the connection ends; then the local session has to send it again.)
 //!
-//! Downwards it is the cloud that chooses the ids, and the router's acknowledgements are passed on as they come.
+//! Downwards it is the cloud that chooses the ids, and the router's acknowledgements are passed on as they come; but
+//! what the router cannot take for now waits here and is offered again, as the cloud would take a refusal for final.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -15,6 +16,9 @@ use super::rules::{Rule, route};
 use crate::clock::Timestamp;
 use crate::message::{Message, QoS};
 use crate::mqtt::{Ack, ConnAck, Packet, PacketId, Publish, Reason};
+
+/// Bytes from the cloud that may wait for the router.
+const MAX_WAITING: usize = 16 << 20;
 
 /// The state between the two sides.
 #[derive(Debug)]
@@ -27,6 +31,10 @@ pub(super) struct Pipe {
     legs: HashMap<PacketId, Leg>,
     /// When the first of `legs` set out, or the last acknowledgement came.
     progress: Instant,
+    /// The bytes of `legs`.
+    under_way: usize,
+    /// Publishes from the cloud that the router has not answered with more than "not now".
+    offered: BTreeMap<PacketId, Offer>,
     /// QoS 2 publishes from the cloud that the router has not seen the end of. Outlives the connection.
     open: BTreeSet<PacketId>,
     /// Those whose end the router was told on the cloud's behalf; its answer is for nobody.
@@ -41,6 +49,17 @@ pub(super) struct Pipe {
 struct Leg {
     local: QoS,
     topic: Arc<str>,
+    bytes: usize,
+}
+
+/// A publish on its way down.
+#[derive(Debug)]
+struct Offer {
+    publish: Publish,
+    /// Whether the router had no room for it the last time; not while it has it, or it would have it twice.
+    waits: bool,
+    /// Whether it ever had none.
+    waited: bool,
 }
 
 /// What was carried, since the start.
@@ -68,6 +87,8 @@ impl Pipe {
             retain_available: true,
             legs: HashMap::new(),
             progress: Instant::now(),
+            under_way: 0,
+            offered: BTreeMap::new(),
             open: BTreeSet::new(),
             closing: BTreeSet::new(),
             draining: false,
@@ -80,6 +101,8 @@ impl Pipe {
         self.maximum_qos = cloud.maximum_qos;
         self.retain_available = cloud.retain_available;
         self.legs.clear();
+        self.under_way = 0;
+        self.offered.clear();
         // The cloud uses these ids for other messages now; the router would take those for repetitions.
         self.closing = std::mem::take(&mut self.open);
         out.local.extend(self.closing.iter().map(|id| Packet::PubRel(Ack::ok(*id))));
@@ -100,6 +123,19 @@ impl Pipe {
         self.in_flight().then_some(self.progress)
     }
 
+    /// The bytes of what the cloud has not acknowledged.
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way
+    }
+
+    /// Offers the router again what it had no room for.
+    pub(super) fn offer_again(&mut self, out: &mut Out) {
+        for offer in self.offered.values_mut().filter(|offer| offer.waits) {
+            offer.waits = false;
+            out.local.push(Packet::Publish(offer.publish.clone()));
+        }
+    }
+
     /// A packet id that no publish under way uses.
     pub(super) fn free_id(&self) -> PacketId {
         let ids = (1..=u16::MAX).rev().filter_map(PacketId::new);
@@ -107,17 +143,25 @@ impl Pipe {
     }
 
     /// A packet from the local session.
-    pub(super) fn local_sent(&mut self, packet: Packet, out: &mut Out) {
+    ///
+    /// # Errors
+    /// When the connection to the cloud cannot go on; the text says why.
+    pub(super) fn local_sent(&mut self, packet: Packet, out: &mut Out) -> Result<(), String> {
         match packet {
             Packet::Publish(publish) => self.go_up(publish, out),
             // The session has handed the message over; the cloud's part of it is done.
             Packet::PubRel(ack) => out.local.push(Packet::PubComp(Ack::ok(ack.id))),
+            Packet::PubAck(ack) | Packet::PubRec(ack) if ack.reason == Reason::QUOTA_EXCEEDED => {
+                return self.wait(ack.id);
+            }
             Packet::PubAck(ack) => {
                 self.warn_if_refused(ack);
+                self.offered.remove(&ack.id);
                 out.cloud.push(Packet::PubAck(ack));
             }
             Packet::PubRec(ack) => {
                 self.warn_if_refused(ack);
+                self.offered.remove(&ack.id);
                 if ack.reason.is_error() {
                     self.open.remove(&ack.id);
                 }
@@ -130,6 +174,7 @@ impl Pipe {
             }
             _ => {}
         }
+        Ok(())
     }
 
     /// A packet from the cloud.
@@ -160,9 +205,33 @@ impl Pipe {
     /// A publish that was to go up and is too large for the cloud: the queue goes on without it.
     pub(super) fn too_large(&mut self, publish: &Publish, out: &mut Out) {
         self.refuse(&publish.message.topic, "it is larger than the cloud takes");
-        if let Some(leg) = publish.id.and_then(|id| Some((id, self.legs.remove(&id)?))) {
+        if let Some(leg) = publish.id.and_then(|id| Some((id, self.arrive(id)?))) {
             acknowledge(leg.0, leg.1.local, out);
         }
+    }
+
+    /// Takes a publish off the way up.
+    fn arrive(&mut self, id: PacketId) -> Option<Leg> {
+        let leg = self.legs.remove(&id)?;
+        self.under_way = self.under_way.saturating_sub(leg.bytes);
+        Some(leg)
+    }
+
+    /// The router has no room for a publish from the cloud.
+    fn wait(&mut self, id: PacketId) -> Result<(), String> {
+        let Some(offer) = self.offered.get_mut(&id) else { return Ok(()) };
+        offer.waits = true;
+        if !offer.waited {
+            offer.waited = true;
+            let topic = &offer.publish.message.topic;
+            tracing::warn!("the local broker has no room for {topic} from the cloud: it waits until there is some");
+        }
+        // Ending the connection at once would be worse: what went up over it is what makes room.
+        let waiting = self.offered.values().filter(|offer| offer.waited);
+        if waiting.map(|offer| offer.publish.message.size()).sum::<usize>() > MAX_WAITING {
+            return Err("the local broker has no room for what the cloud sends: its store is full".into());
+        }
+        Ok(())
     }
 
     fn go_up(&mut self, publish: Publish, out: &mut Out) {
@@ -193,7 +262,9 @@ impl Pipe {
                 if self.legs.is_empty() {
                     self.progress = Instant::now();
                 }
-                self.legs.insert(id, Leg { local: qos, topic });
+                let bytes = sent.message.size();
+                self.under_way += bytes;
+                self.legs.insert(id, Leg { local: qos, topic, bytes });
             }
             None => {
                 self.tally.sent += 1;
@@ -220,12 +291,11 @@ impl Pipe {
         }
         self.tally.received += 1;
         let message = renamed(publish.message, topic);
-        out.local.push(Packet::Publish(Publish {
-            message,
-            topic_alias: None,
-            subscription_ids: Vec::new(),
-            ..publish
-        }));
+        let publish = Publish { message, topic_alias: None, subscription_ids: Vec::new(), ..publish };
+        if let Some(id) = publish.id {
+            self.offered.insert(id, Offer { publish: publish.clone(), waits: false, waited: false });
+        }
+        out.local.push(Packet::Publish(publish));
     }
 
     /// The cloud is done with a publish.
@@ -234,7 +304,7 @@ impl Pipe {
         if ack.reason == Reason::QUOTA_EXCEEDED {
             return Err("the cloud takes no more for now: quota exceeded (0x97)".into());
         }
-        let Some(leg) = self.legs.remove(&ack.id) else { return Ok(()) };
+        let Some(leg) = self.arrive(ack.id) else { return Ok(()) };
         self.progress = Instant::now();
         if ack.reason.is_error() {
             self.refuse(&leg.topic, &super::mqtt::meaning(ack.reason));
@@ -248,7 +318,7 @@ impl Pipe {
 
     fn refuse(&mut self, topic: &str, why: &str) {
         self.tally.refused += 1;
-        tracing::error!("the cloud refused a message on {topic}: {why}. It is set aside, and the next ones go on");
+        tracing::error!("the cloud refused a message on {topic}: {why}. It is dropped, and the next ones go on");
     }
 
     fn warn_if_refused(&self, ack: Ack) {
@@ -304,7 +374,7 @@ mod tests {
 
     fn local(pipe: &mut Pipe, packet: Packet) -> Out {
         let mut out = Out::default();
-        pipe.local_sent(packet, &mut out);
+        pipe.local_sent(packet, &mut out).expect("the connection goes on");
         out
     }
 
@@ -430,6 +500,51 @@ mod tests {
         assert_eq!(out, to_cloud(Packet::PubRec(Ack::ok(id(6)))));
         let out = cloud(&mut pipe, Packet::PubRel(Ack::ok(id(6))));
         assert_eq!(out, to_cloud(Packet::PubComp(Ack::ok(id(6)))));
+    }
+
+    #[test]
+    fn what_the_router_has_no_room_for_waits_unacknowledged_and_is_offered_again() {
+        for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            let answer = |reason| match qos {
+                QoS::ExactlyOnce => Packet::PubRec(ack(5, reason)),
+                _ => Packet::PubAck(ack(5, reason)),
+            };
+            let mut pipe = pipe();
+            let offered = cloud(&mut pipe, Packet::Publish(publish(5, qos, "cmd/pump")));
+            let again = |pipe: &mut Pipe| {
+                let mut out = nothing();
+                pipe.offer_again(&mut out);
+                out
+            };
+            assert_eq!(again(&mut pipe), nothing());
+            for _ in 0..2 {
+                assert_eq!(local(&mut pipe, answer(Reason::QUOTA_EXCEEDED)), nothing());
+                assert_eq!(again(&mut pipe), offered);
+                // While the router has it, it is not offered twice.
+                assert_eq!(again(&mut pipe), nothing());
+            }
+            // Room at last.
+            assert_eq!(local(&mut pipe, answer(Reason::SUCCESS)), to_cloud(answer(Reason::SUCCESS)));
+            assert_eq!((again(&mut pipe), pipe.tally.received), (nothing(), 1));
+            // Any other refusal is final.
+            cloud(&mut pipe, Packet::Publish(publish(5, qos, "cmd/pump")));
+            let refusal = answer(Reason::NOT_AUTHORIZED);
+            assert_eq!(local(&mut pipe, refusal.clone()), to_cloud(refusal));
+            assert_eq!(again(&mut pipe), nothing());
+        }
+    }
+
+    #[test]
+    fn what_waits_for_the_router_is_bounded() {
+        let mut pipe = pipe();
+        let mut refused = |n| {
+            let message = Arc::new(Message::new("cmd/pump", vec![0; 4 << 20]));
+            let publish = Publish { message, ..publish(n, QoS::AtLeastOnce, "cmd/pump") };
+            cloud(&mut pipe, Packet::Publish(publish));
+            pipe.local_sent(Packet::PubAck(ack(n, Reason::QUOTA_EXCEEDED)), &mut nothing())
+        };
+        assert!((1..=3).all(|n| refused(n).is_ok()));
+        assert!(refused(4).expect_err("too much").contains("full"));
     }
 
     #[test]

@@ -126,7 +126,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("status", &["clock", "reading"]),
     ("units", &[]),
     ("bus", &["backoff", "clock", "reading", "status", "units"]),
-    ("mapping", &["clock", "message", "mqtt", "reading", "units"]),
+    ("mapping", &["clock", "message", "mqtt", "reading", "status", "units"]),
     ("mqtt", &["clock", "message"]),
     ("broker", &["clock", "message", "mqtt", "status", "store", "units"]),
     ("store", &["backoff", "clock", "message", "mqtt", "status", "units"]),

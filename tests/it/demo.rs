@@ -58,9 +58,9 @@ async fn all_devices(subscriber: &mut Process) {
 #[tokio::test]
 async fn the_demo_shows_what_it_promises() {
     let folder = tempfile::tempdir().unwrap();
-    // An outage so short that the uplink tries again soon, and a cloud that is there long enough to be found again.
+    // A cloud that is there long enough to count as well, and an outage so short that the uplink tries again soon.
     let mut command = Command::new(env!("CARGO_BIN_EXE_fieldpost"));
-    command.args(["demo", "--mqtt", "127.0.0.1:0", "--page", "127.0.0.1:0", "--cloud-up", "4s", "--cloud-down", "2s"]);
+    command.args(["demo", "--mqtt", "127.0.0.1:0", "--page", "127.0.0.1:0", "--cloud-up", "12s", "--cloud-down", "3s"]);
     let mut demo = Process::start("fieldpost demo", command.current_dir(folder.path()));
     let [page, broker, cloud] = ports(&mut demo).await;
 
