@@ -103,6 +103,11 @@ fn store(snapshot: &Snapshot, lines: &mut Vec<Line>) {
         let part = store.bytes as f64 / store.max_bytes as f64;
         say(lines, Tone::Warn, format!("The store is {} full.", words::percent(part)));
     }
+    let missed: u64 = snapshot.broker.queues.iter().map(|queue| queue.dropped).sum();
+    if missed > store.dropped {
+        let missed = words::count(missed - store.dropped, "message", "messages");
+        say(lines, Tone::Bad, format!("{missed} found no room in the store since the start, and are lost."));
+    }
     if store.dropped > 0 {
         let dropped = words::count(store.dropped, "entry", "entries");
         let text = format!("The store has dropped {dropped} since the start: too old, or for want of room.");

@@ -262,7 +262,12 @@ impl fmt::Display for UsersError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Read(path, e) => {
-                write!(f, "cannot read the user list {path}: {e}; `fieldpost user add {path} NAME` makes one")
+                write!(f, "cannot read the user list {path}: {e}")?;
+                match e.kind() {
+                    io::ErrorKind::NotFound => write!(f, "; `fieldpost user add {path} NAME` makes one"),
+                    io::ErrorKind::PermissionDenied => f.write_str("; the gateway's user has to be able to read it"),
+                    _ => Ok(()),
+                }
             }
             Self::Line(path, line) => {
                 write!(f, "{path}, line {line}: not NAME:HASH with a hash that begins with $7$ or $6$")

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -64,6 +64,7 @@ impl Listener {
     pub async fn run(self, broker: Broker, stop: CancellationToken) {
         let places = Arc::new(Semaphore::new(self.max_clients.into()));
         let logins = Arc::new(Semaphore::new(LOGINS));
+        let complaints = Arc::new(Complaints::default());
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => return,
@@ -79,14 +80,17 @@ impl Listener {
                 }
             };
             let Ok(place) = places.clone().try_acquire_owned() else {
-                tracing::warn!("{peer} was turned away: {} clients are connected already", self.max_clients);
+                complaints.say(&format!("{peer} was turned away: {} clients are connected already", self.max_clients));
                 continue;
             };
             let (broker, access, logins) = (broker.clone(), self.access.clone(), logins.clone());
+            let complaints = complaints.clone();
             let max_packet = self.max_packet;
             tokio::spawn(async move {
-                if let Err(e) = serve(stream, peer, broker, access, logins, max_packet).await {
-                    tracing::debug!("{peer}: {e}");
+                match serve(stream, broker, access, logins, max_packet).await {
+                    Ok(()) => {}
+                    Err(e @ Error::Bad(..)) => complaints.say(&format!("{peer} was cut off: {e}")),
+                    Err(e) => tracing::debug!("{peer}: {e}"),
                 }
                 drop(place);
             });
@@ -94,9 +98,30 @@ impl Listener {
     }
 }
 
+/// What clients do wrong goes to the log, but no client may fill it: one line every [`Complaints::PAUSE`].
+#[derive(Debug, Default)]
+struct Complaints(Mutex<(Option<Instant>, u64)>);
+
+impl Complaints {
+    const PAUSE: Duration = Duration::from_secs(10);
+
+    fn say(&self, what: &str) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, more) = &mut *state;
+        if last.is_some_and(|last| last.elapsed() < Self::PAUSE) {
+            *more += 1;
+            return;
+        }
+        match std::mem::take(more) {
+            0 => tracing::warn!("{what}"),
+            more => tracing::warn!("{what} (and {more} other complaints about clients before)"),
+        }
+        *last = Some(Instant::now());
+    }
+}
+
 async fn serve(
     stream: TcpStream,
-    peer: SocketAddr,
     broker: Broker,
     access: Arc<Access>,
     logins: Arc<Semaphore>,
@@ -123,10 +148,13 @@ async fn serve(
     let mut writer = Writer::new(write, connect.version);
     writer.set_max_packet(connect.maximum_packet_size);
     if !login(access, &connect, &logins).await {
-        tracing::warn!("{peer} as client {:?}, user {:?}: refused", connect.client_id, connect.user);
-        let reason = if connect.user.is_some() { Reason::BAD_USER_OR_PASSWORD } else { Reason::NOT_AUTHORIZED };
+        let (reason, why) = match connect.user {
+            Some(_) => (Reason::BAD_USER_OR_PASSWORD, "wrong user or password"),
+            None => (Reason::NOT_AUTHORIZED, "no user name, and the broker has a user list"),
+        };
         writer.queue(&Packet::ConnAck(Box::new(ConnAck::new(reason))))?;
-        return Ok(writer.flush().await?);
+        writer.flush().await?;
+        return Err(Error::Bad(reason, why));
     }
     let mut link = broker.open(false).await;
     link.send(first).await;

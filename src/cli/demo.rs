@@ -36,7 +36,7 @@ pub(super) struct Args {
     /// How long it is away then
     #[arg(long, value_name = "TIME", default_value = "30s")]
     cloud_down: Period,
-    /// Print the config that the demo runs, and end
+    /// Print the config that the demo runs, with @words@ for the ports that it fills in, and end
     #[arg(long)]
     config: bool,
 }
@@ -130,7 +130,7 @@ Other things to try, with the clients of Mosquitto (apt install mosquitto-client
   mosquitto_sub -p {cloud_port} -t 'plant/#' -v                     what arrives in the cloud
   mosquitto_pub -p {port} -t plant/tank/pump/set -m true      switch a pump on: the tank's level rises
   mosquitto_pub -p {cloud_port} -t plant/tank/setpoint/set -m 80    the same from the cloud
-  fieldpost demo --config                                     the config of all this
+  … demo --config                                             the config of all this
 
 Ctrl-C ends it.
 ",

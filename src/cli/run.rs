@@ -14,6 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::exit;
 use crate::admin::BindError;
+use crate::broker::access::UsersError;
 use crate::config::Config;
 use crate::gateway::{Gateway, StartError};
 use crate::store::OpenError;
@@ -59,6 +60,7 @@ pub(super) fn refuse(error: &StartError) -> ExitCode {
 fn code(error: &StartError) -> u8 {
     let denied = |e: &io::Error| e.kind() == io::ErrorKind::PermissionDenied;
     match error {
+        StartError::Users(UsersError::Read(_, e)) if denied(e) => exit::PERMISSION,
         StartError::Users(_) => exit::CONFIG,
         StartError::Store(OpenError::Newer { .. } | OpenError::Foreign { .. }) => exit::CONFIG,
         StartError::Broker(e) if denied(e) => exit::PERMISSION,
@@ -93,8 +95,9 @@ pub(super) fn stop_signal() -> CancellationToken {
     let stop = CancellationToken::new();
     let told = stop.clone();
     tokio::spawn(async move {
-        let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-        let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+        let caught = |kind| signal(kind);
+        let signals = (caught(SignalKind::terminate()), caught(SignalKind::interrupt()), caught(SignalKind::hangup()));
+        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
             return tracing::error!("signals cannot be caught: stopping will not be orderly");
         };
         let mut first = None;
@@ -102,6 +105,7 @@ pub(super) fn stop_signal() -> CancellationToken {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                _ = hangup.recv() => {}
             }
             let first = *first.get_or_insert_with(Instant::now);
             if first.elapsed() >= IMPATIENCE {

@@ -91,7 +91,10 @@ fn password(name: &str) -> io::Result<String> {
 
 fn save(users: &Users, file: &Path) -> ExitCode {
     match users.save(file) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            output::complain(&format!("{} is written; restart the gateway to use it\n", file.display()));
+            ExitCode::SUCCESS
+        }
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
             fail(exit::PERMISSION, &format!("cannot write {}: {e}", file.display()))
         }

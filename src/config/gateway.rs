@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::route::Routing;
@@ -38,6 +38,15 @@ pub(super) struct Keys {
     every: Option<Spanned<Period>>,
 }
 
+/// A word alone would be taken as a target of which everything is logged, and nothing of the others.
+fn check_log(log: &str) -> Result<(), String> {
+    log.parse::<Targets>().map_err(|e| e.to_string())?;
+    match log.split(',').find(|part| !part.contains('=') && part.trim().parse::<LevelFilter>().is_err()) {
+        Some(word) => Err(format!("`{word}`")),
+        None => Ok(()),
+    }
+}
+
 /// Reads the section; also what it says for all points.
 pub(super) fn read(section: Option<Section<'_>>, out: &mut Diagnostics) -> (Gateway, Routing, Duration) {
     let (keys, routing) = match section {
@@ -54,7 +63,7 @@ pub(super) fn read(section: Option<Section<'_>>, out: &mut Diagnostics) -> (Gate
         out.push(Diagnostic::error(format!("the id is a level of topics: {why}")).at(id.span()));
     }
     if let Some(log) = &keys.log
-        && let Err(why) = log.get_ref().parse::<Targets>()
+        && let Err(why) = check_log(log.get_ref())
     {
         let help = "write \"error\", \"warn\", \"info\", \"debug\" or \"trace\"".to_owned();
         out.push(Diagnostic::error(format!("this is no log level: {why}")).at(log.span()).help(help));

@@ -215,7 +215,7 @@ mod tests {
 
     fn sent(bytes: usize) -> Pipe {
         let rule = Rule { filter: "#".into(), strip: String::new(), prefix: String::new(), qos: QoS::AtLeastOnce };
-        let mut pipe = Pipe::new([rule].into(), [].into());
+        let mut pipe = Pipe::new([rule].into(), [].into(), false);
         let publish = Publish {
             id: Some(PacketId::MIN),
             dup: false,

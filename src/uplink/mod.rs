@@ -34,7 +34,7 @@ use crate::status::{self, Pulse, State, uplink_session};
 pub use config::Config;
 
 /// A connection that lasted this long was a good one: the next is tried soon.
-const GOOD: Duration = Duration::from_secs(30);
+const GOOD: Duration = Duration::from_secs(10);
 
 /// The carrier to one cloud broker.
 #[derive(Debug)]
@@ -81,7 +81,10 @@ impl Uplink {
 
     /// Carries until `stop`, connecting again whenever the cloud was lost.
     pub async fn run(self, stop: CancellationToken) {
-        let mut pipe = Pipe::new(self.config.publish.as_slice().into(), self.config.subscribe.as_slice().into());
+        // MQTT 5 has No Local; 3.1.1 sends a subscriber its own messages, too.
+        let echoes = self.config.protocol == config::Protocol::V311;
+        let (up, down) = (self.config.publish.as_slice().into(), self.config.subscribe.as_slice().into());
+        let mut pipe = Pipe::new(up, down, echoes);
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         let mut round = 0;
         loop {

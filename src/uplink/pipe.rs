@@ -25,6 +25,8 @@ const MAX_WAITING: usize = 16 << 20;
 pub(super) struct Pipe {
     up: Arc<[Rule]>,
     down: Arc<[Rule]>,
+    /// The cloud sends us back what we publish on topics that we are subscribed to.
+    echoes: bool,
     maximum_qos: QoS,
     retain_available: bool,
     /// Publishes under way to the cloud.
@@ -79,10 +81,11 @@ pub(super) struct Out {
 }
 
 impl Pipe {
-    pub(super) fn new(up: Arc<[Rule]>, down: Arc<[Rule]>) -> Self {
+    pub(super) fn new(up: Arc<[Rule]>, down: Arc<[Rule]>, echoes: bool) -> Self {
         Self {
             up,
             down,
+            echoes,
             maximum_qos: QoS::ExactlyOnce,
             retain_available: true,
             legs: HashMap::new(),
@@ -247,6 +250,13 @@ impl Pipe {
             }
             return;
         };
+        if self.echoes && route(&self.down, &topic).is_some() {
+            tracing::debug!("{topic} comes down, and so does not go up: the cloud would send it back");
+            if let Some(id) = id {
+                acknowledge(id, qos, out);
+            }
+            return;
+        }
         let up = qos.min(most).min(self.maximum_qos);
         let sent = Publish {
             id: id.filter(|_| up > QoS::AtMostOnce),
@@ -369,7 +379,7 @@ mod tests {
     }
 
     fn pipe() -> Pipe {
-        Pipe::new([rule("plant/#", "up/")].into(), [rule("cmd/#", "")].into())
+        Pipe::new([rule("plant/#", "up/")].into(), [rule("cmd/#", "")].into(), false)
     }
 
     fn local(pipe: &mut Pipe, packet: Packet) -> Out {
@@ -409,6 +419,18 @@ mod tests {
         // A second acknowledgement is of nothing.
         assert_eq!(cloud(&mut pipe, Packet::PubAck(ack(7, Reason::SUCCESS))), nothing());
         assert_eq!(pipe.tally.sent, 1);
+    }
+
+    #[test]
+    fn what_an_echoing_cloud_would_send_back_does_not_go_up() {
+        let (up, down) = ([rule("plant/#", "")], [rule("plant/+/set", "")]);
+        let command = || Packet::Publish(publish(7, QoS::AtLeastOnce, "plant/pump/set"));
+        let mut echoing = Pipe::new(up.clone().into(), down.clone().into(), true);
+        assert_eq!(local(&mut echoing, command()), to_local(Packet::PubAck(Ack::ok(id(7)))));
+        let reading = local(&mut echoing, Packet::Publish(publish(8, QoS::AtLeastOnce, "plant/pump")));
+        assert_eq!(reading.cloud.len(), 1);
+        let mut other = Pipe::new(up.into(), down.into(), false);
+        assert_eq!(local(&mut other, command()).cloud.len(), 1);
     }
 
     #[test]

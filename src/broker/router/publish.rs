@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Effects, Now, Router, Waiter};
 use crate::broker::queue::{Bound, Queued};
-use crate::broker::session::{Incoming, LinkId};
+use crate::broker::session::{Incoming, LinkId, Session};
 use crate::broker::topics::SessionKey;
 use crate::message::{Message, QoS};
 use crate::mqtt::{Ack, Packet, Publish, Reason, Version};
@@ -105,22 +105,29 @@ impl Router {
         self.received += 1;
         self.find_matches(from, &message);
         let mut matches = std::mem::take(&mut self.matches);
-        let refuses = self.full || self.tail.bytes() >= self.limits.tail;
-        if refuses {
-            let durable = |key: &SessionKey| self.sessions.get(key).is_some_and(|s| s.durable.is_some());
-            if waiter.is_some() && matches.iter().any(|(key, d)| d.qos > QoS::AtMostOnce && durable(key)) {
+        let stuck = self.tail.bytes() >= self.limits.tail;
+        if self.full || stuck {
+            let sessions = &mut self.sessions;
+            let kept = stuck && message.retain;
+            if waiter.is_some() && (kept || matches.iter().any(|(key, d)| misses(sessions.get(key), d))) {
                 self.matches = matches;
                 return Err(Reason::QUOTA_EXCEEDED);
             }
             // The gateway's own readings go to those who listen now; the durable queues miss them, and it is counted.
             matches.retain(|(key, delivery)| {
-                let misses = delivery.qos > QoS::AtMostOnce && durable(key);
-                self.dropped += u64::from(misses);
-                !misses
+                let session = sessions.get_mut(key);
+                if !misses(session.as_deref(), delivery) {
+                    return true;
+                }
+                self.dropped += 1;
+                if let Some(session) = session {
+                    session.dropped += 1;
+                }
+                false
             });
         }
         // A reading is read anew after a restart; what clients publish is not, and has to be kept.
-        let keep = message.retain && self.retain(&message) && from.is_some();
+        let keep = message.retain && self.retain(&message) && from.is_some() && !stuck;
         let id = self.new_entry();
         let mut queues = Vec::new();
         for (key, delivery) in &matches {
@@ -209,4 +216,9 @@ impl Router {
         self.next_entry = EntryId(id.0 + 1);
         id
     }
+}
+
+/// Whether a session would need the store for this delivery, which takes no more.
+fn misses(session: Option<&Session>, delivery: &Delivery) -> bool {
+    delivery.qos > QoS::AtMostOnce && session.is_some_and(|s| s.durable.is_some())
 }
