@@ -29,7 +29,7 @@ const IMPATIENCE: Duration = Duration::from_secs(1);
 /// How long the end of the process waits for threads that block.
 const LEFT_BEHIND: Duration = Duration::from_secs(1);
 
-/// Runs the gateway until SIGTERM or SIGINT.
+/// Runs the gateway until SIGTERM, SIGINT or SIGHUP.
 pub(super) fn run(config: Config) -> ExitCode {
     log(&config.gateway.log);
     on_runtime(async {
@@ -89,14 +89,13 @@ pub(super) fn on_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
     code
 }
 
-/// Cancelled by SIGTERM or SIGINT, of which systemd is told; a second one, at least [`IMPATIENCE`] later, ends the
+/// Cancelled by SIGTERM, SIGINT or SIGHUP, of which systemd is told; a second one, at least [`IMPATIENCE`] later, ends the
 /// process at once.
 pub(super) fn stop_signal() -> CancellationToken {
     let stop = CancellationToken::new();
     let told = stop.clone();
     tokio::spawn(async move {
-        let caught = |kind| signal(kind);
-        let signals = (caught(SignalKind::terminate()), caught(SignalKind::interrupt()), caught(SignalKind::hangup()));
+        let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
         let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
             return tracing::error!("signals cannot be caught: stopping will not be orderly");
         };

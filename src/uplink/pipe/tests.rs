@@ -1,0 +1,256 @@
+//! The pipe, packet by packet.
+
+use super::*;
+
+fn id(n: u16) -> PacketId {
+    PacketId::new(n).expect("not 0")
+}
+
+fn ack(n: u16, reason: Reason) -> Ack {
+    Ack { id: id(n), reason }
+}
+
+fn publish(n: u16, qos: QoS, topic: &str) -> Publish {
+    Publish {
+        id: PacketId::new(n),
+        dup: false,
+        qos,
+        retain: true,
+        message: Arc::new(Message::retained(topic, "1")),
+        topic_alias: None,
+        subscription_ids: vec![9],
+    }
+}
+
+fn rule(filter: &str, prefix: &str) -> Rule {
+    Rule { filter: filter.into(), strip: String::new(), prefix: prefix.into(), qos: QoS::ExactlyOnce }
+}
+
+fn pipe() -> Pipe {
+    Pipe::new([rule("plant/#", "up/")].into(), [rule("cmd/#", "")].into(), false)
+}
+
+fn local(pipe: &mut Pipe, packet: Packet) -> Out {
+    let mut out = Out::default();
+    pipe.local_sent(packet, &mut out).expect("the connection goes on");
+    out
+}
+
+fn cloud(pipe: &mut Pipe, packet: Packet) -> Out {
+    let mut out = Out::default();
+    pipe.cloud_sent(packet, &mut out).expect("the connection goes on");
+    out
+}
+
+fn nothing() -> Out {
+    Out::default()
+}
+
+fn to_local(packet: Packet) -> Out {
+    Out { local: vec![packet], ..nothing() }
+}
+
+fn to_cloud(packet: Packet) -> Out {
+    Out { cloud: vec![packet], ..nothing() }
+}
+
+#[test]
+fn a_publish_goes_up_under_its_new_name_and_is_done_at_puback() {
+    let mut pipe = pipe();
+    let out = local(&mut pipe, Packet::Publish(publish(7, QoS::AtLeastOnce, "plant/a")));
+    let [Packet::Publish(sent)] = &out.cloud[..] else { panic!("{out:?}") };
+    assert_eq!((&*sent.message.topic, sent.id, sent.retain), ("up/plant/a", Some(id(7)), true));
+    assert!(sent.subscription_ids.is_empty() && out.local.is_empty() && pipe.in_flight());
+    let done = cloud(&mut pipe, Packet::PubAck(ack(7, Reason::NO_MATCHING_SUBSCRIBERS)));
+    assert_eq!(done, to_local(Packet::PubAck(Ack::ok(id(7)))));
+    assert_eq!((pipe.tally.sent, pipe.in_flight()), (1, false));
+    // A second acknowledgement is of nothing.
+    assert_eq!(cloud(&mut pipe, Packet::PubAck(ack(7, Reason::SUCCESS))), nothing());
+    assert_eq!(pipe.tally.sent, 1);
+}
+
+#[test]
+fn what_an_echoing_cloud_would_send_back_does_not_go_up() {
+    let (up, down) = ([rule("plant/#", "")], [rule("plant/+/set", "")]);
+    let command = || Packet::Publish(publish(7, QoS::AtLeastOnce, "plant/pump/set"));
+    let mut echoing = Pipe::new(up.clone().into(), down.clone().into(), true);
+    assert_eq!(local(&mut echoing, command()), to_local(Packet::PubAck(Ack::ok(id(7)))));
+    let reading = local(&mut echoing, Packet::Publish(publish(8, QoS::AtLeastOnce, "plant/pump")));
+    assert_eq!(reading.cloud.len(), 1);
+    let mut other = Pipe::new(up.into(), down.into(), false);
+    assert_eq!(local(&mut other, command()).cloud.len(), 1);
+}
+
+#[test]
+fn a_qos_2_publish_stays_in_the_queue_until_the_cloud_has_completed_it() {
+    let mut pipe = pipe();
+    local(&mut pipe, Packet::Publish(publish(7, QoS::ExactlyOnce, "plant/a")));
+    let released = cloud(&mut pipe, Packet::PubRec(ack(7, Reason::SUCCESS)));
+    assert_eq!(released, to_cloud(Packet::PubRel(Ack::ok(id(7)))));
+    let completed = cloud(&mut pipe, Packet::PubComp(ack(7, Reason::SUCCESS)));
+    assert_eq!(completed, to_local(Packet::PubRec(Ack::ok(id(7)))));
+    let end = local(&mut pipe, Packet::PubRel(Ack::ok(id(7))));
+    assert_eq!(end, to_local(Packet::PubComp(Ack::ok(id(7)))));
+}
+
+#[test]
+fn a_cloud_with_less_gets_less_and_the_local_session_gets_its_own_acknowledgement() {
+    let mut pipe = pipe();
+    let limits = ConnAck { maximum_qos: QoS::AtLeastOnce, retain_available: false, ..ConnAck::new(Reason::SUCCESS) };
+    pipe.connected(&limits, &mut nothing());
+    let out = local(&mut pipe, Packet::Publish(publish(7, QoS::ExactlyOnce, "plant/a")));
+    let [Packet::Publish(sent)] = &out.cloud[..] else { panic!("{out:?}") };
+    assert_eq!((sent.qos, sent.retain), (QoS::AtLeastOnce, false));
+    let done = cloud(&mut pipe, Packet::PubAck(ack(7, Reason::SUCCESS)));
+    assert_eq!(done, to_local(Packet::PubRec(Ack::ok(id(7)))));
+
+    pipe.connected(&ConnAck { maximum_qos: QoS::AtMostOnce, ..limits }, &mut nothing());
+    let out = local(&mut pipe, Packet::Publish(publish(8, QoS::AtLeastOnce, "plant/a")));
+    let [Packet::Publish(sent)] = &out.cloud[..] else { panic!("{out:?}") };
+    assert_eq!((sent.qos, sent.id), (QoS::AtMostOnce, None));
+    assert_eq!(out.local, [Packet::PubAck(Ack::ok(id(8)))]);
+}
+
+#[test]
+fn what_the_cloud_refuses_is_counted_and_the_queue_goes_on() {
+    let mut pipe = pipe();
+    local(&mut pipe, Packet::Publish(publish(1, QoS::AtLeastOnce, "plant/a")));
+    local(&mut pipe, Packet::Publish(publish(2, QoS::ExactlyOnce, "plant/a")));
+    let large = local(&mut pipe, Packet::Publish(publish(3, QoS::AtLeastOnce, "plant/a")));
+    let refused = cloud(&mut pipe, Packet::PubAck(ack(1, Reason::NOT_AUTHORIZED)));
+    assert_eq!(refused, to_local(Packet::PubAck(Ack::ok(id(1)))));
+    let refused = cloud(&mut pipe, Packet::PubRec(ack(2, Reason::TOPIC_NAME_INVALID)));
+    assert_eq!(refused, to_local(Packet::PubRec(Ack::ok(id(2)))));
+    let [Packet::Publish(large)] = &large.cloud[..] else { panic!("{large:?}") };
+    let mut out = nothing();
+    pipe.too_large(large, &mut out);
+    assert_eq!(out, to_local(Packet::PubAck(Ack::ok(id(3)))));
+    assert_eq!((pipe.tally.refused, pipe.tally.sent, pipe.in_flight()), (3, 0, false));
+}
+
+#[test]
+fn a_cloud_that_is_full_for_now_is_tried_again_and_nothing_is_lost() {
+    let mut pipe = pipe();
+    local(&mut pipe, Packet::Publish(publish(1, QoS::AtLeastOnce, "plant/a")));
+    let mut out = nothing();
+    let error = pipe.cloud_sent(Packet::PubAck(ack(1, Reason::QUOTA_EXCEEDED)), &mut out).expect_err("it ends");
+    assert!(error.contains("quota exceeded"), "{error}");
+    assert_eq!((out, pipe.tally.refused), (nothing(), 0));
+}
+
+#[test]
+fn what_no_rule_wants_any_more_leaves_the_queue() {
+    let mut pipe = pipe();
+    let out = local(&mut pipe, Packet::Publish(publish(1, QoS::AtLeastOnce, "old/a")));
+    assert_eq!(out, to_local(Packet::PubAck(Ack::ok(id(1)))));
+    assert!(!pipe.in_flight());
+}
+
+#[test]
+fn commands_come_down_and_are_acknowledged_when_the_router_says_so() {
+    let mut pipe = pipe();
+    let out = cloud(&mut pipe, Packet::Publish(publish(5, QoS::ExactlyOnce, "cmd/pump")));
+    let [Packet::Publish(command)] = &out.local[..] else { panic!("{out:?}") };
+    assert_eq!((command.id, command.retain, out.cloud.len()), (Some(id(5)), true, 0));
+    for (from_router, packet) in [
+        (true, Packet::PubRec(Ack::ok(id(5)))),
+        (false, Packet::PubRel(Ack::ok(id(5)))),
+        (true, Packet::PubComp(Ack::ok(id(5)))),
+    ] {
+        if from_router {
+            assert_eq!(local(&mut pipe, packet.clone()), to_cloud(packet));
+        } else {
+            assert_eq!(cloud(&mut pipe, packet.clone()), to_local(packet));
+        }
+    }
+    assert_eq!(pipe.tally.received, 1);
+    // What was not asked for is taken and goes nowhere.
+    let out = cloud(&mut pipe, Packet::Publish(publish(6, QoS::ExactlyOnce, "other")));
+    assert_eq!(out, to_cloud(Packet::PubRec(Ack::ok(id(6)))));
+    let out = cloud(&mut pipe, Packet::PubRel(Ack::ok(id(6))));
+    assert_eq!(out, to_cloud(Packet::PubComp(Ack::ok(id(6)))));
+}
+
+#[test]
+fn what_the_router_has_no_room_for_waits_unacknowledged_and_is_offered_again() {
+    for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let answer = |reason| match qos {
+            QoS::ExactlyOnce => Packet::PubRec(ack(5, reason)),
+            _ => Packet::PubAck(ack(5, reason)),
+        };
+        let mut pipe = pipe();
+        let offered = cloud(&mut pipe, Packet::Publish(publish(5, qos, "cmd/pump")));
+        let again = |pipe: &mut Pipe| {
+            let mut out = nothing();
+            pipe.offer_again(&mut out);
+            out
+        };
+        assert_eq!(again(&mut pipe), nothing());
+        for _ in 0..2 {
+            assert_eq!(local(&mut pipe, answer(Reason::QUOTA_EXCEEDED)), nothing());
+            assert_eq!(again(&mut pipe), offered);
+            // While the router has it, it is not offered twice.
+            assert_eq!(again(&mut pipe), nothing());
+        }
+        // Room at last.
+        assert_eq!(local(&mut pipe, answer(Reason::SUCCESS)), to_cloud(answer(Reason::SUCCESS)));
+        assert_eq!((again(&mut pipe), pipe.tally.received), (nothing(), 1));
+        // Any other refusal is final.
+        cloud(&mut pipe, Packet::Publish(publish(5, qos, "cmd/pump")));
+        let refusal = answer(Reason::NOT_AUTHORIZED);
+        assert_eq!(local(&mut pipe, refusal.clone()), to_cloud(refusal));
+        assert_eq!(again(&mut pipe), nothing());
+    }
+}
+
+#[test]
+fn what_waits_for_the_router_is_bounded() {
+    let mut pipe = pipe();
+    let mut refused = |n| {
+        let message = Arc::new(Message::new("cmd/pump", vec![0; 4 << 20]));
+        let publish = Publish { message, ..publish(n, QoS::AtLeastOnce, "cmd/pump") };
+        cloud(&mut pipe, Packet::Publish(publish));
+        pipe.local_sent(Packet::PubAck(ack(n, Reason::QUOTA_EXCEEDED)), &mut nothing())
+    };
+    assert!((1..=3).all(|n| refused(n).is_ok()));
+    assert!(refused(4).expect_err("too much").contains("full"));
+}
+
+#[test]
+fn a_command_cut_off_does_not_make_the_next_one_look_like_a_repetition() {
+    let mut pipe = pipe();
+    cloud(&mut pipe, Packet::Publish(publish(5, QoS::ExactlyOnce, "cmd/pump")));
+    let mut out = nothing();
+    pipe.connected(&ConnAck::new(Reason::SUCCESS), &mut out);
+    assert_eq!(out, to_local(Packet::PubRel(Ack::ok(id(5)))));
+    // The answer to that is not the cloud's, which uses the id anew.
+    cloud(&mut pipe, Packet::Publish(publish(5, QoS::ExactlyOnce, "cmd/pump")));
+    assert_eq!(local(&mut pipe, Packet::PubComp(Ack::ok(id(5)))), nothing());
+    let released = cloud(&mut pipe, Packet::PubRel(Ack::ok(id(5))));
+    assert_eq!(released, to_local(Packet::PubRel(Ack::ok(id(5)))));
+}
+
+#[test]
+fn while_ending_nothing_new_goes_up_but_what_is_under_way_is_finished() {
+    let mut pipe = pipe();
+    local(&mut pipe, Packet::Publish(publish(1, QoS::AtLeastOnce, "plant/a")));
+    pipe.drain();
+    assert_eq!(local(&mut pipe, Packet::Publish(publish(2, QoS::AtLeastOnce, "plant/a"))), nothing());
+    assert_ne!(pipe.free_id(), id(1));
+    cloud(&mut pipe, Packet::PubAck(ack(1, Reason::SUCCESS)));
+    assert!(!pipe.in_flight());
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_known_how_long_the_cloud_has_owed_an_acknowledgement() {
+    let mut pipe = pipe();
+    assert_eq!(pipe.waiting_since(), None);
+    tokio::time::advance(std::time::Duration::from_secs(60)).await;
+    let start = Instant::now();
+    local(&mut pipe, Packet::Publish(publish(1, QoS::AtLeastOnce, "plant/a")));
+    tokio::time::advance(std::time::Duration::from_secs(5)).await;
+    local(&mut pipe, Packet::Publish(publish(2, QoS::AtLeastOnce, "plant/a")));
+    assert_eq!(pipe.waiting_since(), Some(start));
+    cloud(&mut pipe, Packet::PubAck(ack(1, Reason::SUCCESS)));
+    assert_eq!(pipe.waiting_since(), Some(Instant::now()));
+}
