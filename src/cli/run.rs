@@ -63,6 +63,7 @@ fn code(error: &StartError) -> u8 {
         StartError::Users(UsersError::Read(_, e)) if denied(e) => exit::PERMISSION,
         StartError::Users(_) => exit::CONFIG,
         StartError::Store(OpenError::Newer { .. } | OpenError::Foreign { .. }) => exit::CONFIG,
+        StartError::Store(OpenError::Denied { .. }) => exit::PERMISSION,
         StartError::Broker(e) if denied(e) => exit::PERMISSION,
         StartError::Page(BindError::Permission(_)) => exit::PERMISSION,
         StartError::Page(

@@ -8,6 +8,7 @@ use super::device::Resolved;
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::section::{Name, Section};
 use super::source::Span;
+use crate::broker::access::{Users, UsersError};
 use crate::bus::modbus::plan;
 use crate::bus::{self, Source, link};
 
@@ -47,6 +48,15 @@ pub(super) fn files<'a>(named: impl IntoIterator<Item = (&'a str, Span)>, folder
         if !folder.join(file).exists() {
             let why = format!("{} is not there yet", folder.join(file).display());
             out.push(Diagnostic::warning(why).at(span));
+        }
+    }
+}
+
+/// Tells of a user list that is there and cannot be read as one.
+pub(super) fn users<'a>(named: impl IntoIterator<Item = (&'a str, Span)>, folder: &Path, out: &mut Diagnostics) {
+    for (file, span) in named {
+        if let Err(why @ UsersError::Line(..)) = Users::load(&folder.join(file)) {
+            out.push(Diagnostic::error(why.to_string()).at(span));
         }
     }
 }

@@ -185,6 +185,7 @@ fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Con
         let help = "set `users` to a file made with `fieldpost user add`, or listen on 127.0.0.1 only";
         check::listen(section, "users", help, out);
         check::files(section.texts("users"), &folder, out);
+        check::users(section.texts("users"), &folder, out);
     });
     let mut uplinks = Vec::new();
     for (name, raw) in root.take_named("uplink", out) {

@@ -30,8 +30,20 @@ pub enum OpenError {
     Locked { path: PathBuf },
     /// It is the sound database of another program.
     Foreign { path: PathBuf },
+    /// The gateway's user may not write it, or its folder.
+    Denied { path: PathBuf, what: String },
     /// It cannot be read or written.
     Io { path: PathBuf, what: String },
+}
+
+impl OpenError {
+    fn io(path: &Path, what: String, error: &io::Error) -> Self {
+        let path = path.to_owned();
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Self::Denied { path, what },
+            _ => Self::Io { path, what },
+        }
+    }
 }
 
 impl fmt::Display for OpenError {
@@ -51,6 +63,12 @@ impl fmt::Display for OpenError {
             OpenError::Foreign { path } => write!(
                 f,
                 "{} is the database of another program and is left alone: set another `path` in [store]",
+                path.display()
+            ),
+            OpenError::Denied { path, what } => write!(
+                f,
+                "cannot open the store {}: {what}; the gateway's user has to own its folder, or set another `path` in \
+                 [store]",
                 path.display()
             ),
             OpenError::Io { path, what } => write!(f, "cannot open the store {}: {what}", path.display()),
@@ -74,7 +92,7 @@ impl Owned {
         if in_memory(path) {
             return Ok(Self { path: path.into(), _lock: None });
         }
-        let io = |what: &str, e: io::Error| OpenError::Io { path: path.into(), what: format!("{what}: {e}") };
+        let io = |what: &str, e: io::Error| OpenError::io(path, format!("{what}: {e}"), &e);
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder).map_err(|e| io(&format!("cannot make the folder {}", folder.display()), e))?;
         }
@@ -155,7 +173,7 @@ fn connect(path: &Path) -> Result<Connection, Refused> {
     } else {
         // SQLite gives its -wal and -shm files the mode of the database.
         let made = private().open(path);
-        drop(made.map_err(|e| OpenError::Io { path: path.into(), what: e.to_string() })?);
+        drop(made.map_err(|e| OpenError::io(path, e.to_string(), &e))?);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         Connection::open_with_flags(path, flags)?
     };

@@ -269,7 +269,7 @@ async fn a_folder_that_cannot_be_written_is_named() {
     let as_others = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"];
     let wrapper = if rustix::process::geteuid().is_root() { &as_others[..] } else { &[] };
     let gateway = Gateway::start_under(wrapper, &config);
-    refused(gateway, 69, &[store.to_str().unwrap(), "Permission denied"]).await;
+    refused(gateway, 77, &[store.to_str().unwrap(), "Permission denied", "set another `path`"]).await;
     assert_eq!(fs::read_dir(&closed).unwrap().count(), 0);
 }
 
