@@ -333,7 +333,17 @@ fn wire_address(table: Table, number: u32, addressing: Addressing) -> Result<u16
     if found == table {
         u16::try_from(address).map_err(|_| "addresses go from 0 to 65535".to_owned())
     } else {
-        Err(format!("{number:05} is {}; write `{} = {number}`", article(found), found.key()))
+        let first = match table {
+            Table::Coil => 1,
+            Table::Discrete => 10_001,
+            Table::Input => 30_001,
+            Table::Holding => 40_001,
+        };
+        let (is, key, wanted) = (article(found), found.key(), table.key());
+        Err(format!(
+            "{number:05} is {is}: write `{key} = {number}`, or `{wanted} = {first}` and up for {}",
+            article(table)
+        ))
     }
 }
 
@@ -412,7 +422,8 @@ mod tests {
         assert_eq!(plc(Table::Input, 30_009), Ok(8));
         assert_eq!(plc(Table::Holding, 40_001), Ok(0));
         assert_eq!(plc(Table::Holding, 465_536), Ok(65_535));
-        assert_eq!(plc(Table::Holding, 30_009), Err("30009 is an input register; write `input = 30009`".into()));
+        let other = plc(Table::Holding, 30_009).unwrap_err();
+        assert!(other.contains("write `input = 30009`, or `holding = 40001` and up"), "{other}");
         for none in [0, 10_000, 20_001, 40_000, 465_537] {
             assert!(plc(Table::Holding, none).is_err(), "{none}");
         }

@@ -72,7 +72,15 @@ impl Profiles {
         match Profile::parse(&out.sources.in_place(file)) {
             Ok(profile) => Some(Loaded { profile }),
             Err(e) => {
-                out.push(section::explain(&e, name.span()));
+                // What is not there has no place in the file; the place that asked for the file has to do.
+                let nowhere = e.span().is_none_or(|span| span.end == 0);
+                let diagnostic = section::explain(&e, name.span());
+                out.push(if nowhere {
+                    let why = format!("in {}: {}", path.display(), diagnostic.message());
+                    Diagnostic::error(why).at(name.span())
+                } else {
+                    diagnostic
+                });
                 None
             }
         }
