@@ -130,10 +130,11 @@ Other things to try, with the clients of Mosquitto (apt install mosquitto-client
   mosquitto_sub -p {cloud_port} -t 'plant/#' -v                     what arrives in the cloud
   mosquitto_pub -p {port} -t plant/tank/pump/set -m true      switch a pump on: the tank's level rises
   mosquitto_pub -p {cloud_port} -t plant/tank/setpoint/set -m 80    the same from the cloud
-  … demo --config                                             the config of all this
+  {program} demo --config    the config of all this
 
 Ctrl-C ends it.
 ",
         cloud_port = cloud.port(),
+        program = std::env::args().next().as_deref().unwrap_or("fieldpost"),
     )
 }
