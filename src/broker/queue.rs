@@ -7,7 +7,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::session::packet_id;
 use crate::message::{Message, QoS};
+use crate::mqtt::Publish;
 use crate::store::{Delivery, EntryId};
 
 /// An entry on its way to a session.
@@ -16,6 +18,22 @@ pub struct Queued {
     pub id: EntryId,
     pub message: Arc<Message>,
     pub delivery: Delivery,
+}
+
+impl Queued {
+    /// The packet that delivers it, for the first time.
+    pub fn publish(&self) -> Publish {
+        let Delivery { qos, retain, ref subscription_ids, seq } = self.delivery;
+        Publish {
+            id: (qos > QoS::AtMostOnce).then(|| packet_id(seq)),
+            dup: false,
+            qos,
+            retain,
+            message: self.message.clone(),
+            topic_alias: None,
+            subscription_ids: subscription_ids.clone(),
+        }
+    }
 }
 
 /// The queue.
@@ -152,7 +170,7 @@ mod tests {
     const BOUND: Bound = Bound { entries: 4, bytes: 1 << 20 };
 
     fn entry(id: u64) -> Queued {
-        let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new() };
+        let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: id };
         Queued { id: EntryId(id), message: Arc::new(Message::new("t", "x")), delivery }
     }
 

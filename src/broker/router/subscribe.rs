@@ -8,6 +8,7 @@ use crate::broker::session::LinkId;
 use crate::broker::topics::{SessionKey, Subscriber};
 use crate::mqtt::{Packet, PacketId, Reason, RetainHandling, Subscribe, SubscribeOptions, topic};
 use crate::store::Delivery;
+use crate::store::tail::Entering;
 
 impl Router {
     pub(super) fn subscribe(
@@ -91,10 +92,14 @@ impl Router {
                 qos: options.qos.min(message.qos),
                 retain: true,
                 subscription_ids: subscription_id.into_iter().collect(),
+                seq: 0,
             };
+            let urgent = self.sessions.get(&key).is_some_and(|s| s.waits_for_disk(delivery.qos));
             let id = self.new_entry();
-            if let Some(queue) = self.enqueue(key, id, &message, delivery.clone(), Bound { entries, bytes }) {
-                self.tail.append(id, message, vec![(queue, delivery)], false, None, now.instant);
+            let open = self.enqueue(key, id, &message, delivery, Bound { entries, bytes });
+            if open.is_some() {
+                let (open, retain, entered) = (open.into_iter().collect(), false, now.instant);
+                self.tail.append(Entering { id, message, open, retain, entered, waiter: None, with: None, urgent });
             }
         }
     }
