@@ -41,7 +41,10 @@ impl World {
     }
 
     fn recovered(recovered: Recovered, access: Access) -> Self {
-        let now = Now { instant: Instant::now(), wall: Timestamp(1_000_000) };
+        Self::at(Now { instant: Instant::now(), wall: Timestamp(1_000_000) }, recovered, access)
+    }
+
+    fn at(now: Now, recovered: Recovered, access: Access) -> Self {
         Self {
             router: Router::new(LIMITS, Arc::new(access), recovered, now),
             now,
@@ -72,9 +75,9 @@ impl World {
             wills: self.wills.clone().into_iter().collect(),
         };
         let Self { disk, sessions, handshakes, wills, next_id, now, .. } = self;
-        let mut again = Self::recovered(recovered, Access::default());
+        let mut again = Self::at(now, recovered, Access::default());
         (again.disk, again.sessions, again.handshakes, again.wills) = (disk, sessions, handshakes, wills);
-        (again.next_id, again.now) = (next_id, now);
+        again.next_id = next_id;
         again.apply(Event::Tick);
         again
     }
@@ -711,6 +714,7 @@ fn a_will_outlives_the_gateway() {
     world.apply(Event::Tick);
     assert_eq!(publishes(&world.sent(10)), ["will/gone/2"]);
     world.now.instant += Duration::from_secs(50);
+    world.now.wall.0 += 60_000;
     world.apply(Event::Tick);
     assert_eq!(publishes(&world.sent(10)), ["will/late/3"]);
     (1..=3).for_each(|id| world.packet(10, Packet::PubAck(ok(id))));
