@@ -261,6 +261,8 @@ impl<W> Tail<W> {
             self.forget(&entry);
             released.extend(entry.waiter);
         }
+        // Behind those that were written there may be some that need not be.
+        self.forget_elided();
         (released, until.filter(|id| *id > EntryId(0)))
     }
 
