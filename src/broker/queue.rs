@@ -54,7 +54,7 @@ impl Queue {
 
     /// Adds an entry that lives in RAM only; false when there is no room, and the entry is dropped.
     pub fn push(&mut self, entry: Queued, bound: Bound) -> bool {
-        let room = !self.spilling && !self.is_full(bound);
+        let room = self.has_room(bound);
         if room {
             self.push_ready(entry);
         }
@@ -129,6 +129,16 @@ impl Queue {
         self.spilled > 0
     }
 
+    /// Takes everything that is in RAM, in order; the queue is not used any more.
+    pub fn drain(&mut self) -> impl Iterator<Item = Queued> {
+        self.ready.drain(..).chain(self.fresh.drain(..))
+    }
+
+    /// Whether one more entry that lives in RAM only finds room.
+    pub fn has_room(&self, bound: Bound) -> bool {
+        !self.spilling && !self.is_full(bound)
+    }
+
     /// How many entries wait.
     pub fn len(&self) -> u64 {
         self.ready.len() as u64 + self.spilled + self.fresh.len() as u64
@@ -152,7 +162,7 @@ mod tests {
     const BOUND: Bound = Bound { entries: 4, bytes: 1 << 20 };
 
     fn entry(id: u64) -> Queued {
-        let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new() };
+        let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), share: None };
         Queued { id: EntryId(id), message: Arc::new(Message::new("t", "x")), delivery }
     }
 

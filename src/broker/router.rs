@@ -3,12 +3,15 @@
 //! One rule carries the promise of the whole: a publisher's PUBACK (or PUBREC) goes out when its message is durable for
 //! every durable queue that it entered, which the [`Tail`] knows.
 //!
-//! The router's doings stand in four files: [`connect`](self::connect) (sessions come and go), [`subscribe`],
-//! [`publish`] (messages come in) and [`deliver`] (messages go out and are acknowledged).
+//! The router's doings stand in files of their own: [`connect`](self::connect) (sessions come and go), [`subscribe`],
+//! [`publish`] (messages come in), [`matching`] (whom they reach), [`deliver`] (messages go out and are acknowledged) and
+//! [`share`] (what a member of a share leaves behind).
 
 mod connect;
 mod deliver;
+mod matching;
 mod publish;
+mod share;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -30,6 +33,8 @@ use crate::mqtt::{Ack, Packet, PacketId, Reason, topic};
 use crate::status;
 use crate::store::tail::Tail;
 use crate::store::{self, Batch, EntryId, QueueId, Recovered};
+use matching::Matches;
+use share::Gates;
 
 /// How often expired retained messages are let go.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -134,7 +139,8 @@ pub struct Router {
     /// When retained messages were last looked through for expired ones.
     swept: Instant,
     /// Scratch: the sessions that a publish matches.
-    matches: Vec<(SessionKey, store::Delivery)>,
+    matches: Matches,
+    gates: Gates,
     received: u64,
     sent: u64,
     dropped: u64,
@@ -167,7 +173,8 @@ impl Router {
             stopping: false,
             publishes: 0,
             swept: now.instant,
-            matches: Vec::new(),
+            matches: Matches::default(),
+            gates: Gates::default(),
             received: 0,
             sent: 0,
             dropped: 0,
@@ -270,6 +277,9 @@ impl Router {
     /// Tells a publisher that its message is durable.
     fn release(&mut self, waiter: Waiter, effects: &mut Effects) {
         let Waiter { session, link, id, qos, reason, number } = waiter;
+        if !self.gates.opens(number) {
+            return;
+        }
         let Some(session) = self.sessions.get_mut(&session) else { return };
         let connection = session.connection.map(|c| c.link);
         if qos == QoS::AtLeastOnce {

@@ -76,6 +76,8 @@ pub struct Delivery {
     pub qos: QoS,
     pub retain: bool,
     pub subscription_ids: Vec<u32>,
+    /// The shared filter by which this queue got it instead of another; not kept on disk.
+    pub share: Option<Arc<str>>,
 }
 
 /// A message that entered one or more queues.

@@ -59,6 +59,7 @@ pub(super) fn entry(row: &Row<'_>) -> Result<Entry> {
             qos: qos(row.get(7)?),
             retain: row.get(8)?,
             subscription_ids: from_json(row.get(9)?).unwrap_or_default(),
+            share: None,
         },
     })
 }

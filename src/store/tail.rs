@@ -98,6 +98,12 @@ impl<W> Tail<W> {
         released
     }
 
+    /// Who waits for this entry, while it is not durable.
+    pub fn waiter(&self, id: EntryId) -> Option<&W> {
+        let place = self.entries.partition_point(|e| e.id < id);
+        self.entries.get(place).filter(|e| e.id == id)?.waiter.as_ref()
+    }
+
     /// Notes a session that is to be kept, as it is now.
     pub fn save(&mut self, session: Session) {
         self.sessions.insert(session.queue, session);
@@ -209,7 +215,7 @@ mod tests {
     const Q2: QueueId = QueueId(2);
 
     fn append(tail: &mut Tail<u64>, id: u64, queues: &[QueueId], now: Instant) {
-        let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new() };
+        let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), share: None };
         let queues = queues.iter().map(|q| (*q, delivery.clone())).collect();
         tail.append(EntryId(id), Arc::new(Message::new("t", "12345")), queues, false, Some(id), now);
     }
@@ -287,7 +293,7 @@ mod tests {
     #[test]
     fn a_retained_message_is_durable_when_it_is_written_whoever_has_acknowledged_it() {
         let (mut tail, now) = (Tail::default(), Instant::now());
-        let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new() };
+        let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), share: None };
         let message = |payload: &str| Arc::new(Message::retained("t", payload.to_owned()));
         tail.append(EntryId(1), message("old"), vec![(Q1, delivery)], true, Some(1), now);
         tail.append(EntryId(2), message("new"), Vec::new(), true, Some(2), now);

@@ -109,13 +109,13 @@ impl Router {
         if self.full || stuck {
             let sessions = &mut self.sessions;
             let kept = stuck && message.retain;
-            if waiter.is_some() && (kept || matches.iter().any(|(key, d)| misses(sessions.get(key), d))) {
+            if waiter.is_some() && (kept || matches.all().any(|(key, d)| misses(sessions.get(key), d))) {
                 self.matches = matches;
                 return Err(Reason::QUOTA_EXCEEDED);
             }
             // The gateway's own readings go to those who listen now; the durable queues miss them, and it is counted.
-            matches.retain(|(key, delivery)| {
-                let session = sessions.get_mut(key);
+            matches.retain(|key, delivery| {
+                let session = sessions.get_mut(&key);
                 if !misses(session.as_deref(), delivery) {
                     return true;
                 }
@@ -130,20 +130,29 @@ impl Router {
         let keep = message.retain && self.retain(&message) && from.is_some() && !stuck;
         let id = self.new_entry();
         let mut queues = Vec::new();
-        for (key, delivery) in &matches {
+        for (key, delivery) in &matches.first {
             if let Some(queue) = self.enqueue(*key, id, &message, delivery.clone(), self.limits.queue) {
                 queues.push((queue, delivery.clone()));
             }
         }
+        let again = matches.again.iter().filter(|(key, d)| misses(self.sessions.get(key), d)).count();
+        // Each entry that it waits for beyond the first.
+        let waits = usize::from(keep || !queues.is_empty()) + again;
+        if let Some(waiter) = waiter {
+            (1..waits).for_each(|_| self.gates.hold(waiter.number));
+        }
         if queues.is_empty() && !keep {
-            if let Some(waiter) = waiter {
+            if let Some(waiter) = waiter.filter(|_| again == 0) {
                 let reason = if matches.is_empty() { Reason::NO_MATCHING_SUBSCRIBERS } else { Reason::SUCCESS };
                 self.release(Waiter { reason, ..waiter }, effects);
             }
         } else {
-            self.tail.append(id, message, queues, keep, waiter, now.instant);
+            self.tail.append(id, message.clone(), queues, keep, waiter, now.instant);
         }
-        for (key, _) in matches.drain(..) {
+        for (key, delivery) in matches.again.drain(..) {
+            self.enter_again(key, &message, delivery, waiter, now);
+        }
+        for (key, _) in matches.first.drain(..) {
             self.pump(key, now, effects);
         }
         self.matches = matches;
@@ -159,31 +168,6 @@ impl Router {
         }
         self.retained.set(message);
         true
-    }
-
-    /// Fills `self.matches`: each session once, with the highest QoS and all identifiers of its filters that match.
-    fn find_matches(&mut self, from: Option<SessionKey>, message: &Message) {
-        self.publishes += 1;
-        let (number, sessions, matches) = (self.publishes, &mut self.sessions, &mut self.matches);
-        matches.clear();
-        self.topics.matching(&message.topic, &mut |subscriber| {
-            let Some(session) = sessions.get_mut(&subscriber.session) else { return };
-            if subscriber.options.no_local && from == Some(subscriber.session) {
-                return;
-            }
-            let qos = subscriber.options.qos.min(message.qos);
-            let retain = subscriber.options.retain_as_published && message.retain;
-            if session.matched.0 == number {
-                let (_, delivery) = &mut matches[session.matched.1];
-                delivery.qos = delivery.qos.max(qos);
-                delivery.retain |= retain;
-                delivery.subscription_ids.extend(subscriber.id);
-            } else {
-                session.matched = (number, matches.len());
-                let subscription_ids = subscriber.id.into_iter().collect();
-                matches.push((subscriber.session, Delivery { qos, retain, subscription_ids }));
-            }
-        });
     }
 
     /// Puts a message into a session's queue. Returns the queue in the store that it has to enter as well.
