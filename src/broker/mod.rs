@@ -10,6 +10,7 @@ mod queue;
 mod retained;
 pub mod router;
 mod session;
+mod share;
 mod topics;
 
 use std::collections::HashMap;

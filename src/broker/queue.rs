@@ -23,7 +23,7 @@ pub struct Queued {
 impl Queued {
     /// The packet that delivers it, for the first time.
     pub fn publish(&self) -> Publish {
-        let Delivery { qos, retain, ref subscription_ids, seq } = self.delivery;
+        let Delivery { qos, retain, ref subscription_ids, seq, .. } = self.delivery;
         Publish {
             id: (qos > QoS::AtMostOnce).then(|| packet_id(seq)),
             dup: false,
@@ -72,7 +72,7 @@ impl Queue {
 
     /// Adds an entry that lives in RAM only; false when there is no room, and the entry is dropped.
     pub fn push(&mut self, entry: Queued, bound: Bound) -> bool {
-        let room = !self.spilling && !self.is_full(bound);
+        let room = self.has_room(bound);
         if room {
             self.push_ready(entry);
         }
@@ -147,6 +147,16 @@ impl Queue {
         self.spilled > 0
     }
 
+    /// Takes everything that is in RAM, in order; the queue is not used any more.
+    pub fn drain(&mut self) -> impl Iterator<Item = Queued> {
+        self.ready.drain(..).chain(self.fresh.drain(..))
+    }
+
+    /// Whether one more entry that lives in RAM only finds room.
+    pub fn has_room(&self, bound: Bound) -> bool {
+        !self.spilling && !self.is_full(bound)
+    }
+
     /// How many entries wait.
     pub fn len(&self) -> u64 {
         self.ready.len() as u64 + self.spilled + self.fresh.len() as u64
@@ -170,7 +180,8 @@ mod tests {
     const BOUND: Bound = Bound { entries: 4, bytes: 1 << 20 };
 
     fn entry(id: u64) -> Queued {
-        let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: id };
+        let delivery =
+            Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: id, share: None };
         Queued { id: EntryId(id), message: Arc::new(Message::new("t", "x")), delivery }
     }
 

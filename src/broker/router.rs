@@ -5,13 +5,15 @@
 //! exchange that a session has to remember.
 //!
 //! The router's doings stand in files of their own: [`connect`](self::connect) (sessions come and go), [`will`],
-//! [`subscribe`], [`publish`] (messages come in) and [`deliver`] (messages go out and are acknowledged), [`recover`]
-//! (what the store's last run left).
+//! [`subscribe`], [`publish`] (messages come in), [`matching`] (whom they reach), [`deliver`] (messages go out and are
+//! acknowledged), [`share`] (what a member of a share leaves behind) and [`recover`] (what the store's last run left).
 
 mod connect;
 mod deliver;
+mod matching;
 mod publish;
 mod recover;
+mod share;
 mod subscribe;
 mod will;
 #[cfg(test)]
@@ -34,6 +36,8 @@ use crate::mqtt::{Packet, PacketId, Reason};
 use crate::status;
 use crate::store::tail::{Tail, Told};
 use crate::store::{self, Batch, EntryId, QueueId, Recovered};
+use matching::Matches;
+use share::Gates;
 
 /// How often expired retained messages are let go.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -152,7 +156,8 @@ pub struct Router {
     /// When retained messages were last looked through for expired ones.
     swept: Instant,
     /// Scratch: the sessions that a publish matches.
-    matches: Vec<(SessionKey, store::Delivery)>,
+    matches: Matches,
+    gates: Gates,
     received: u64,
     sent: u64,
     dropped: u64,
@@ -187,7 +192,8 @@ impl Router {
             stopping: false,
             publishes: 0,
             swept: now.instant,
-            matches: Vec::new(),
+            matches: Matches::default(),
+            gates: Gates::default(),
             received: 0,
             sent: 0,
             dropped: 0,

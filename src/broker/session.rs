@@ -223,7 +223,8 @@ mod tests {
     #[test]
     fn only_what_is_published_counts_as_not_yet_delivered() {
         let mut session = Session::new("c".into(), Queue::default());
-        let delivery = Delivery { qos: QoS::ExactlyOnce, retain: false, subscription_ids: Vec::new(), seq: 1 };
+        let delivery =
+            Delivery { qos: QoS::ExactlyOnce, retain: false, subscription_ids: Vec::new(), seq: 1, share: None };
         let entry = Queued { id: EntryId(1), message: Arc::new(crate::message::Message::new("t", "x")), delivery };
         for stage in [Stage::Published(entry), Stage::Received, Stage::Released { recorded: true }] {
             let seq = session.next_seq();

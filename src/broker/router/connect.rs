@@ -64,7 +64,6 @@ impl Router {
                 receive_maximum: RECEIVE_MAXIMUM,
                 maximum_packet_size: Some(self.limits.max_packet),
                 topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
-                shared_available: false,
                 ..ConnAck::new(Reason::SUCCESS)
             })),
         );
@@ -216,7 +215,9 @@ impl Router {
         for filter in session.subscriptions.keys() {
             self.topics.unsubscribe(filter, key);
         }
-        if let Some(queue) = session.durable {
+        let durable = session.durable;
+        self.hand_over(session, now, effects);
+        if let Some(queue) = durable {
             self.by_queue.remove(&queue);
             for told in self.tail.end(queue) {
                 self.tell(told, effects);

@@ -112,6 +112,9 @@ impl Router {
     /// Tells a publisher that its message is durable; `written` when the disk has it, or will have it in a moment.
     pub(super) fn taken(&mut self, publisher: Publisher, written: bool, effects: &mut Effects) {
         let Publisher { session, link, id, qos, reason, number } = publisher;
+        if !self.gates.opens(number) {
+            return;
+        }
         let Some(session) = self.sessions.get_mut(&session) else { return };
         let connection = session.connection.map(|c| c.link);
         if qos == QoS::AtLeastOnce {
@@ -163,13 +166,13 @@ impl Router {
         if self.full || stuck {
             let sessions = &mut self.sessions;
             let kept = stuck && message.retain;
-            if publisher.is_some() && (kept || matches.iter().any(|(key, d)| misses(sessions.get(key), d))) {
+            if publisher.is_some() && (kept || matches.all().any(|(key, d)| misses(sessions.get(key), d))) {
                 self.matches = matches;
                 return Err(Reason::QUOTA_EXCEEDED);
             }
             // The gateway's own readings go to those who listen now; the durable queues miss them, and it is counted.
-            matches.retain(|(key, delivery)| {
-                let session = sessions.get_mut(key);
+            matches.retain(|key, delivery| {
+                let session = sessions.get_mut(&key);
                 if !misses(session.as_deref(), delivery) {
                     return true;
                 }
@@ -184,12 +187,20 @@ impl Router {
         let keep = message.retain && self.retain(&message) && from.is_some() && !stuck;
         let id = self.new_entry();
         let (mut open, mut urgent) = (Vec::new(), false);
-        for (key, delivery) in &matches {
+        for (key, delivery) in &matches.first {
             open.extend(self.enqueue(*key, id, &message, delivery.clone(), self.limits.queue));
             urgent |= self.sessions.get(key).is_some_and(|s| s.waits_for_disk(delivery.qos));
         }
+        let again = matches.again.iter().filter(|(key, d)| misses(self.sessions.get(key), d)).count();
+        // Each entry that it waits for beyond the first. What is recorded with one of them holds for all.
+        urgent |= again > 0;
+        let waits = usize::from(keep || !open.is_empty()) + again;
+        if let Some(publisher) = publisher {
+            (1..waits).for_each(|_| self.gates.hold(publisher.number));
+        }
+        let waiter = publisher.map(Waiter::Publisher);
         if open.is_empty() && !keep {
-            if let Some(publisher) = publisher {
+            if let Some(publisher) = publisher.filter(|_| again == 0) {
                 let reason = if matches.is_empty() { Reason::NO_MATCHING_SUBSCRIBERS } else { Reason::SUCCESS };
                 self.taken(Publisher { reason, ..publisher }, false, effects);
             }
@@ -198,10 +209,13 @@ impl Router {
             }
         } else {
             let with = with.or_else(|| self.receipt(publisher?));
-            let (retain, entered, waiter) = (keep, now.instant, publisher.map(Waiter::Publisher));
+            let (message, retain, entered) = (message.clone(), keep, now.instant);
             self.tail.append(Entering { id, message, open, retain, entered, waiter, with, urgent });
         }
-        for (key, _) in matches.drain(..) {
+        for (key, delivery) in matches.again.drain(..) {
+            self.enter_again(key, &message, delivery, waiter, now);
+        }
+        for (key, _) in matches.first.drain(..) {
             self.pump(key, now, effects);
         }
         self.matches = matches;
@@ -224,31 +238,6 @@ impl Router {
         }
         self.retained.set(message);
         true
-    }
-
-    /// Fills `self.matches`: each session once, with the highest QoS and all identifiers of its filters that match.
-    fn find_matches(&mut self, from: Option<SessionKey>, message: &Message) {
-        self.publishes += 1;
-        let (number, sessions, matches) = (self.publishes, &mut self.sessions, &mut self.matches);
-        matches.clear();
-        self.topics.matching(&message.topic, &mut |subscriber| {
-            let Some(session) = sessions.get_mut(&subscriber.session) else { return };
-            if subscriber.options.no_local && from == Some(subscriber.session) {
-                return;
-            }
-            let qos = subscriber.options.qos.min(message.qos);
-            let retain = subscriber.options.retain_as_published && message.retain;
-            if session.matched.0 == number {
-                let (_, delivery) = &mut matches[session.matched.1];
-                delivery.qos = delivery.qos.max(qos);
-                delivery.retain |= retain;
-                delivery.subscription_ids.extend(subscriber.id);
-            } else {
-                session.matched = (number, matches.len());
-                let subscription_ids = subscriber.id.into_iter().collect();
-                matches.push((subscriber.session, Delivery { qos, retain, subscription_ids, seq: 0 }));
-            }
-        });
     }
 
     /// Puts a message into a session's queue. Returns the queue in the store that it has to enter as well, and how.

@@ -19,6 +19,12 @@ impl Router {
         now: Now,
         effects: &mut Effects,
     ) {
+        // Who shares a filter cannot know whose message comes to it (MQTT-3.8.3-4).
+        if subscribe.filters.iter().any(|(filter, options)| options.no_local && filter.starts_with("$share/")) {
+            effects.send(link, Packet::Disconnect { reason: Reason::PROTOCOL_ERROR, expiry: None });
+            effects.close.push(link);
+            return self.gone(link, now, effects);
+        }
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
         let mut granted = Vec::new();
         let mut changed = false;
@@ -32,7 +38,10 @@ impl Router {
                     let is = (options, subscribe.subscription_id);
                     changed |= session.subscriptions.insert(filter.clone(), is) != Some(is);
                 }
-                granted.push((filter, options, new));
+                // A share gets no retained messages (MQTT 5.0, 4.8.2).
+                if topic::split_share(&filter).is_none() {
+                    granted.push((filter, options, new));
+                }
             }
         }
         // Many clients subscribe anew at each connection: that is no reason to write.
@@ -52,9 +61,6 @@ impl Router {
 
     fn grant(&self, key: SessionKey, filter: &str) -> Result<(), Reason> {
         topic::check_filter(filter).map_err(|_| Reason::TOPIC_FILTER_INVALID)?;
-        if filter.starts_with("$share/") {
-            return Err(Reason::SHARED_NOT_SUPPORTED);
-        }
         let session = self.sessions.get(&key).ok_or(Reason::UNSPECIFIED)?;
         let trusted = session.connection.is_some_and(|c| c.trusted);
         if !trusted
@@ -93,6 +99,7 @@ impl Router {
                 retain: true,
                 subscription_ids: subscription_id.into_iter().collect(),
                 seq: 0,
+                share: None,
             };
             let urgent = self.sessions.get(&key).is_some_and(|s| s.waits_for_disk(delivery.qos));
             let id = self.new_entry();

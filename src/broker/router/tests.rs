@@ -1,6 +1,7 @@
 //! The router, fed with events: no socket, no disk, no time but what is said.
 
 mod exactly_once;
+mod shares;
 
 use std::collections::HashMap;
 use std::num::NonZeroU16;
@@ -395,7 +396,7 @@ fn the_store_s_sessions_come_back_after_a_restart() {
     let depth = Depth { entries: 1, oldest: None, first: 7, last: 7 };
     let recovered = Recovered { next_id: EntryId(50), sessions: vec![(saved, depth)], ..Recovered::default() };
     let mut world = World::recovered(recovered, Access::default());
-    let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: 7 };
+    let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: 7, share: None };
     let old = Entry { id: EntryId(49), message: Arc::new(Message::new("old", "x")), delivery };
     world.disk.push((QueueId(4), old));
     world.apply(Event::Publish(Message::new("t", "x")));
