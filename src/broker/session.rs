@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::owed::Owed;
 use super::queue::{Queue, Queued};
 use crate::clock::Timestamp;
 use crate::message::QoS;
@@ -33,6 +34,8 @@ pub struct Session {
     pub ends: Option<Instant>,
     pub subscriptions: BTreeMap<Arc<str>, (SubscribeOptions, Option<u32>)>,
     pub queue: Queue,
+    /// Retained messages that are not in the queue yet.
+    pub owed: Owed,
     /// Deliveries sent and not done, in the order they were sent.
     pub inflight: VecDeque<InFlight>,
     next_id: u16,
@@ -93,6 +96,7 @@ impl Session {
             ends: None,
             subscriptions: BTreeMap::new(),
             queue,
+            owed: Owed::default(),
             inflight: VecDeque::new(),
             next_id: 0,
             incoming: HashMap::new(),
