@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod listener;
+mod owed;
 mod queue;
 mod retained;
 pub mod router;
@@ -302,6 +303,10 @@ impl Task {
                 event = self.store.events().recv() => {
                     let Some(event) = event else { break };
                     self.router.apply(Event::Store(event), now(), &mut effects);
+                }
+                // Between what others want.
+                () = tokio::task::yield_now(), if self.router.has_more() => {
+                    self.router.apply(Event::Continue, now(), &mut effects);
                 }
                 _ = tick.tick() => {
                     self.pulse.beat();

@@ -142,6 +142,11 @@ impl Queue {
         self.spilled = self.spilled.saturating_sub(n.saturating_sub(in_ram));
     }
 
+    /// Whether new entries have to wait for some that are, or may be, on disk only.
+    pub fn is_spilling(&self) -> bool {
+        self.spilling
+    }
+
     /// Whether some of it is on disk only.
     pub fn has_spilled(&self) -> bool {
         self.spilled > 0

@@ -5,14 +5,16 @@
 //! exchange that a session has to remember.
 //!
 //! The router's doings stand in files of their own: [`connect`](self::connect) (sessions come and go), [`will`],
-//! [`subscribe`], [`publish`] (messages come in), [`matching`] (whom they reach), [`deliver`] (messages go out and are
-//! acknowledged), [`share`] (what a member of a share leaves behind) and [`recover`] (what the store's last run left).
+//! [`subscribe`], [`publish`] (messages come in), [`matching`] (whom they reach), [`retain`] (retained messages for new
+//! subscriptions), [`deliver`] (messages go out and are acknowledged), [`share`] (what a member of a share leaves behind)
+//! and [`recover`] (what the store's last run left).
 
 mod connect;
 mod deliver;
 mod matching;
 mod publish;
 mod recover;
+mod retain;
 mod share;
 mod subscribe;
 mod will;
@@ -55,6 +57,8 @@ pub enum Event {
     Gone { link: LinkId },
     /// The gateway itself publishes.
     Publish(Message),
+    /// It has more to do, and let others go first: see [`Router::has_more`].
+    Continue,
     /// The store has something to say.
     Store(store::Event),
     /// Time goes by: the commit window, wills and expiries are looked at.
@@ -147,6 +151,9 @@ pub struct Router {
     topics: Topics,
     retained: Retained,
     tail: Tail<Waiter>,
+    /// Sessions that are still to get retained messages, and whether one has not finished looking for them.
+    owing: BTreeSet<SessionKey>,
+    searching: bool,
     /// When sessions end or wills are due; looked up again when the time has come.
     deadlines: BTreeSet<(Instant, SessionKey)>,
     /// The store refuses new entries.
@@ -187,6 +194,8 @@ impl Router {
             topics: Topics::default(),
             retained: Retained::default(),
             tail: Tail::default(),
+            owing: BTreeSet::new(),
+            searching: false,
             deadlines: BTreeSet::new(),
             full: false,
             stopping: false,
@@ -225,7 +234,9 @@ impl Router {
             Event::Store(store::Event::Loaded { queue, entries, complete }) => {
                 self.loaded(queue, entries, complete, now, effects);
             }
+            Event::Continue => self.pay_all(now, effects),
             Event::Tick => {
+                self.pay_all(now, effects);
                 self.deadlines(now, effects);
                 if now.instant - self.swept >= SWEEP_EVERY {
                     self.swept = now.instant;

@@ -212,6 +212,7 @@ impl Router {
         self.publish_will(key, now, effects);
         let Some(session) = self.sessions.remove(&key) else { return };
         self.by_client.remove(&session.client_id);
+        self.owing.remove(&key);
         for filter in session.subscriptions.keys() {
             self.topics.unsubscribe(filter, key);
         }

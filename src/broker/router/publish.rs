@@ -183,6 +183,7 @@ impl Router {
                 false
             });
         }
+        self.pay_before(&matches, &message, now);
         // A reading is read anew after a restart; what clients publish is not, and has to be kept.
         let keep = message.retain && self.retain(&message) && from.is_some() && !stuck;
         let id = self.new_entry();

@@ -1,6 +1,7 @@
 //! The router, fed with events: no socket, no disk, no time but what is said.
 
 mod exactly_once;
+mod owed;
 mod shares;
 
 use std::collections::HashMap;
@@ -621,19 +622,6 @@ fn a_session_is_not_inherited_by_another_user_nor_with_rights_that_are_gone() {
     assert_eq!(publishes(&world.sent(2)), [""; 0]);
     world.apply(Event::Publish(Message::new("secret", "x")));
     assert_eq!(publishes(&world.sent(2)), [""; 0]);
-}
-
-#[test]
-fn a_new_subscriber_gets_every_retained_message() {
-    let mut world = World::new();
-    for n in 0..8 {
-        world.apply(Event::Publish(Message::retained(format!("r/{n}"), "x")));
-    }
-    world.open(1, connect("c", 0));
-    world.subscribe(1, "r/#", QoS::AtMostOnce);
-    assert_eq!(world.sent(1).len(), 8, "the queue takes five, and these beside");
-    world.apply(Event::Publish(Message::retained("r/one-more", "x")));
-    assert_eq!(world.router.status().retained, 8, "and no more are retained");
 }
 
 #[test]
