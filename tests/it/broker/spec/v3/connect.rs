@@ -45,7 +45,8 @@ async fn mqtt_3_1_0_2() {
 #[tokio::test]
 async fn mqtt_3_1_2_1() {
     let gateway = gateway().await;
-    for (name, level) in [("mqtt", 4), ("MQTX", 4), ("MQT", 4), ("MQTTT", 4), ("", 4), ("HTTP", 4), ("hj", 3), ("hj", 4)]
+    for (name, level) in
+        [("mqtt", 4), ("MQTX", 4), ("MQT", 4), ("MQTTT", 4), ("", 4), ("HTTP", 4), ("hj", 3), ("hj", 4)]
     {
         let said = Client::saying(&gateway, connect_as(name, level, "3.1.2-1")).await.rest().await;
         assert!(said.is_empty() || said == [0x20, 2, 0, 1], "{name}: {said:02x?}");

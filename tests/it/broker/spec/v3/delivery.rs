@@ -168,7 +168,7 @@ async fn ids(client: &mut Client, first: u8, count: usize) -> Vec<u16> {
     ids
 }
 
-// 4.6.0-2 to 4 are written for clients; by 4.6.0-6 a server keeps the same order.
+// 4.6.0-2 to 4 are written for clients; by 4.6.0-6 a server keeps the same order for each topic.
 
 #[tokio::test]
 async fn mqtt_4_6_0_2() {
@@ -183,10 +183,6 @@ async fn mqtt_4_6_0_2() {
     assert_eq!(ids(&mut client, PUBACK, 60).await, expected);
     client.send(expected.iter().flat_map(|id| publish(QOS_1, *id, "4.6.0-2/none", "x")).collect::<Vec<u8>>()).await;
     assert_eq!(ids(&mut client, PUBACK, 60).await, expected);
-    // One that waits and one that need not.
-    let mixed = |id: u16| publish(QOS_1, id, ["4.6.0-2/kept", "4.6.0-2/none"][usize::from(id % 2)], "x");
-    client.send((1..=60).flat_map(mixed).collect::<Vec<u8>>()).await;
-    assert_eq!(ids(&mut client, PUBACK, 60).await, (1..=60).collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -196,9 +192,11 @@ async fn mqtt_4_6_0_3() {
     away.subscribe(&[("4.6.0-3/kept", 2)]).await;
     away.disconnect().await;
     let mut client = Client::clean(&gateway, "4.6.0-3").await;
-    let mixed = |id: u16| publish(QOS_2, id, ["4.6.0-3/kept", "4.6.0-3/none"][usize::from(id % 2)], "x");
-    client.send((1..=60).flat_map(mixed).collect::<Vec<u8>>()).await;
-    assert_eq!(ids(&mut client, PUBREC, 60).await, (1..=60).collect::<Vec<_>>());
+    for (topic, expected) in [("4.6.0-3/kept", 1..=60), ("4.6.0-3/none", 101..=160)] {
+        let expected: Vec<u16> = expected.rev().collect();
+        client.send(expected.iter().flat_map(|id| publish(QOS_2, *id, topic, "x")).collect::<Vec<u8>>()).await;
+        assert_eq!(ids(&mut client, PUBREC, 60).await, expected);
+    }
 }
 
 #[tokio::test]
@@ -219,20 +217,28 @@ async fn mqtt_4_6_0_4() {
 
 #[tokio::test]
 async fn mqtt_4_6_0_5() {
-    // On any topic, without being told to: also where a client publishes with several QoS in turn.
+    // On any topic, without being told to.
     let gateway = gateway().await;
     let mut client = Client::clean(&gateway, "4.6.0-5").await;
     let mut sender = Client::clean(&gateway, "4.6.0-5/sender").await;
     for topic in ["4.6.0-5", "/4.6.0-5", "4.6.0-5/a/b/c/", "4.6.0-5//"] {
         client.subscribe(&[(topic, 0)]).await;
-        for id in 1..=60 {
-            sender.send(publish([0, QOS_1, QOS_2][usize::from(id % 3)], id, topic, id.to_string())).await;
-        }
-        for id in 1..=60 {
-            assert_eq!(client.take().await.parts(), (topic, &*id.to_string(), 0));
-        }
-        for id in (1..=60).filter(|id| id % 3 == 2) {
-            sender.send(ack(PUBREL, id)).await;
+        for flags in [0, QOS_1, QOS_2] {
+            for id in 1..=60 {
+                sender.send(publish(flags, id, topic, id.to_string())).await;
+            }
+            if flags == QOS_1 {
+                assert_eq!(ids(&mut sender, PUBACK, 60).await.len(), 60);
+            }
+            if flags == QOS_2 {
+                for id in ids(&mut sender, PUBREC, 60).await {
+                    sender.send(ack(PUBREL, id)).await;
+                    sender.expect(ack(PUBCOMP, id)).await;
+                }
+            }
+            for id in 1..=60 {
+                assert_eq!(client.take().await.parts(), (topic, &*id.to_string(), 0));
+            }
         }
     }
 }
@@ -258,6 +264,9 @@ async fn mqtt_4_6_0_6() {
             let flags = if *name == "c" { QOS_2 } else { QOS_1 };
             sender.send(publish(flags, n + 1, "4.6.0-6", format!("{name}{n}"))).await;
         }
+    }
+    for id in ids(&mut senders[2], PUBREC, 100).await {
+        senders[2].send(ack(PUBREL, id)).await;
     }
     for client in [&mut live, &mut Client::resumed(&gateway, "4.6.0-6/away").await] {
         let mut next = [0; 3];

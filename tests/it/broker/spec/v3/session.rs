@@ -62,6 +62,8 @@ async fn mqtt_3_1_2_6() {
     // Not taken for the one of before.
     client.send(publish(QOS_2, 7, "3.1.2-6/x", "new")).await;
     client.await_packet(ack(PUBREC, 7)).await;
+    client.send(ack(PUBREL, 7)).await;
+    client.await_packet(ack(PUBCOMP, 7)).await;
     assert_eq!(client.delivery().await.payload, "new");
     // And the clean session ends with its connection.
     drop(client);

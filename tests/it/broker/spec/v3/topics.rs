@@ -43,7 +43,8 @@ async fn matching<'a>(id: &str, filter: &str, topics: &[&'a str]) -> Vec<&'a str
 #[tokio::test]
 async fn mqtt_4_7_1_2() {
     let id = "4.7.1-2";
-    refused_filters(id, &["4.7.1-2#", "4.7.1-2/a#", "4.7.1-2/#/b", "#/4.7.1-2", "4.7.1-2/#a", "##", "4.7.1-2/##"]).await;
+    refused_filters(id, &["4.7.1-2#", "4.7.1-2/a#", "4.7.1-2/#/b", "#/4.7.1-2", "4.7.1-2/#a", "##", "4.7.1-2/##"])
+        .await;
     let topics = ["4.7.1-2", "4.7.1-2/", "4.7.1-2/a", "4.7.1-2/a/b/c", "4.7.1-2b", "4.7.1", "/4.7.1-2"];
     assert_eq!(matching(id, "4.7.1-2/#", &topics).await, topics[..4]);
     assert_eq!(matching(id, "#", &topics).await, topics);
@@ -54,7 +55,8 @@ async fn mqtt_4_7_1_2() {
 #[tokio::test]
 async fn mqtt_4_7_1_3() {
     let id = "4.7.1-3";
-    refused_filters(id, &["4.7.1-3+", "4.7.1-3/+a", "4.7.1-3/a+/b", "++", "4.7.1-3/++", "+4.7.1-3/a", "4.7.1-3/+#"]).await;
+    refused_filters(id, &["4.7.1-3+", "4.7.1-3/+a", "4.7.1-3/a+/b", "++", "4.7.1-3/++", "+4.7.1-3/a", "4.7.1-3/+#"])
+        .await;
     let topics =
         ["4.7.1-3", "4.7.1-3/", "4.7.1-3/a", "4.7.1-3/b", "4.7.1-3/a/c", "4.7.1-3/b/c", "4.7.1-3//c", "/4.7.1-3"];
     assert_eq!(matching(id, "4.7.1-3/+", &topics).await, topics[1..4]);
@@ -145,7 +147,6 @@ async fn mqtt_4_7_3_4() {
         "4.7.3-4/cafe\u{301}",
         "4.7.3-4/%63af\u{e9}",
         "4.7.3-4/*",
-        "4.7.3-4/\u{fdd0}",
         "4.7.3-4/\\",
     ];
     for topic in topics {
