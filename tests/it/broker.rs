@@ -10,3 +10,4 @@ mod mosquitto;
 mod paho;
 mod raw;
 mod sessions;
+mod spec;
