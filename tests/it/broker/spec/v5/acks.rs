@@ -40,7 +40,10 @@ async fn tight_answers(scope: &Scope, packets: &[Vec<u8>]) {
 }
 
 fn reasons(answers: &[Packet]) -> Vec<u8> {
-    answers.iter().map(|answer| if let Packet::Ack { reason, .. } = answer { *reason } else { panic!("{answer:?}") }).collect()
+    answers
+        .iter()
+        .map(|answer| if let Packet::Ack { reason, .. } = answer { *reason } else { panic!("{answer:?}") })
+        .collect()
 }
 
 /// PUBLISH that is not allowed, one that nobody wants.

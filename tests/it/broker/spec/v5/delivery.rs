@@ -261,8 +261,8 @@ async fn mqtt_4_3_3_12() {
         publisher.expect_ack(PUBREC, 7, 0).await;
         publisher.send(ack(PUBREL, 7, 0)).await;
         publisher.expect_ack(PUBCOMP, 7, 0).await;
+        assert_eq!(client.take(1).await, [payload]);
     }
-    assert_eq!(client.take(3).await, ["x", "y", "y"]);
 }
 
 #[tokio::test]

@@ -36,7 +36,9 @@ async fn mqtt_3_14_0_1() {
     let scope = Scope::new().await;
     // Nobody who was not let in is sent DISCONNECT.
     let refused = Connect::new(&scope.id("a")).with(AuthenticationMethod("none such".into()));
-    for bytes in [refused.bytes(), PINGREQ.into(), packet(0x11, &[]), packet(0x10, &[b"\0\x04MQTT\x05\x03\0\0\0\0\x01a"])] {
+    for bytes in
+        [refused.bytes(), PINGREQ.into(), packet(0x11, &[]), packet(0x10, &[b"\0\x04MQTT\x05\x03\0\0\0\0\x01a"])]
+    {
         let mut client = scope.open().await;
         client.send(bytes).await;
         let said = client.rest().await;
