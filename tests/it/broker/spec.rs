@@ -4,10 +4,15 @@
 //! ids and topics of its own, which begin with its number.
 
 mod behaviour3;
+mod behaviour5;
 mod bytes;
+mod bytes5;
+mod scope5;
 mod table;
+mod table5;
 mod v3;
 mod v31;
+mod v5;
 
 use std::sync::{Arc, Weak};
 
