@@ -31,7 +31,7 @@ use crate::status;
 use crate::store::{Recovered, Store};
 use crate::units::Size;
 use access::Access;
-use queue::Bound;
+use queue::{Bound, QueueFull};
 use router::{Effects, Event, Limits, Now, Router};
 use session::LinkId;
 
@@ -54,6 +54,12 @@ pub struct Config {
     pub max_inflight: u16,
     /// Messages that wait in RAM for one client.
     pub max_queued: usize,
+    /// Bytes of messages that wait in RAM for one client.
+    pub max_queued_bytes: Size,
+    /// Bytes of messages that wait in RAM for all clients together, each client's counted for itself.
+    pub max_queued_total: Size,
+    /// What gives way when a queue that lives in RAM only is full.
+    pub queue_full: QueueFull,
     /// Sessions, connected or not.
     pub max_sessions: usize,
     /// Subscriptions of one client.
@@ -84,6 +90,9 @@ impl Default for Config {
             max_packet: Size(1 << 20),
             max_inflight: 100,
             max_queued: 10_000,
+            max_queued_bytes: Size(4 << 20),
+            max_queued_total: Size(64 << 20),
+            queue_full: QueueFull::DropNewest,
             max_sessions: 10_000,
             max_subscriptions: 1000,
             max_retained: 100_000,
@@ -91,8 +100,6 @@ impl Default for Config {
     }
 }
 
-/// Bytes of one queue that stay in RAM.
-const QUEUE_BYTES: usize = 4 << 20;
 /// Bytes that may wait for a commit, over all queues.
 const TAIL_BYTES: usize = 16 << 20;
 /// Bytes handed to one connection that it has not asked to go on from.
@@ -155,10 +162,13 @@ impl Broker {
         listeners: Vec<String>,
         pulse: status::Pulse,
     ) -> (Self, watch::Receiver<status::Broker>, impl Future<Output = ()> + Send + use<>) {
+        let bytes = |size: Size| usize::try_from(size.0).unwrap_or(usize::MAX);
         let limits = Limits {
             commit,
             window: usize::from(config.max_inflight.max(1)),
-            queue: Bound { entries: config.max_queued.max(1), bytes: QUEUE_BYTES },
+            queue: Bound { entries: config.max_queued.max(1), bytes: bytes(config.max_queued_bytes).max(1) },
+            total: bytes(config.max_queued_total),
+            queue_full: config.queue_full,
             tail: TAIL_BYTES,
             outstanding: OUTSTANDING_BYTES,
             max_packet: u32::try_from(config.max_packet.0).unwrap_or(u32::MAX),

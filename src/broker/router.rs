@@ -4,14 +4,16 @@
 //! every durable queue that it entered, which the [`Tail`] knows.
 //!
 //! The router's doings stand in files of their own: [`connect`](self::connect) (sessions come and go), [`subscribe`],
-//! [`publish`] (messages come in), [`matching`] (whom they reach), [`retain`] (retained messages for new
-//! subscriptions), [`deliver`] (messages go out and are acknowledged) and [`share`] (what a member of a share leaves behind).
+//! [`publish`] (messages come in), [`matching`] (whom they reach), [`deliver`] (messages go out and are acknowledged),
+//! [`retain`] (retained messages for new subscriptions), [`share`] (what a member of a share leaves behind) and [`room`]
+//! (how much may wait, and who lost what).
 
 mod connect;
 mod deliver;
 mod matching;
 mod publish;
 mod retain;
+mod room;
 mod share;
 mod subscribe;
 #[cfg(test)]
@@ -24,7 +26,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::access::Access;
-use super::queue::{Bound, Queue};
+use super::queue::{Bound, Queue, QueueFull};
 use super::retained::Retained;
 use super::session::{Incoming, LinkId, Session};
 use super::topics::{SessionKey, Subscriber, Topics};
@@ -35,6 +37,7 @@ use crate::status;
 use crate::store::tail::Tail;
 use crate::store::{self, Batch, EntryId, QueueId, Recovered};
 use matching::Matches;
+use room::{Loss, Losses, Room};
 use share::Gates;
 
 /// How often expired retained messages are let go.
@@ -92,6 +95,10 @@ pub struct Limits {
     pub window: usize,
     /// How much of a queue stays in RAM.
     pub queue: Bound,
+    /// Bytes that wait in RAM, over all sessions.
+    pub total: usize,
+    /// What gives way in a queue that lives in RAM only.
+    pub queue_full: QueueFull,
     /// Bytes of entries waiting for a commit; beyond it, new ones are refused.
     pub tail: usize,
     /// Bytes handed to one connection and not yet on its wire.
@@ -147,6 +154,8 @@ pub struct Router {
     /// Scratch: the sessions that a publish matches.
     matches: Matches,
     gates: Gates,
+    room: Room,
+    losses: Losses,
     received: u64,
     sent: u64,
     dropped: u64,
@@ -162,6 +171,8 @@ impl Router {
     /// A router that goes on where the store's last run ended.
     pub fn new(limits: Limits, access: Arc<Access>, recovered: Recovered, now: Now) -> Self {
         let mut router = Self {
+            room: Room::new(limits.queue, limits.total),
+            losses: Losses::default(),
             limits,
             access,
             links: HashMap::new(),
@@ -223,6 +234,8 @@ impl Router {
             Event::Tick => {
                 self.pay_all(now, effects);
                 self.deadlines(now, effects);
+                self.measure();
+                self.tell_losses(now);
                 if now.instant - self.swept >= SWEEP_EVERY {
                     self.swept = now.instant;
                     self.retained.expire(now.wall).into_iter().for_each(|cleared| self.tail.clear_retained(cleared));
@@ -268,9 +281,12 @@ impl Router {
             self.sessions.values_mut().filter(|s| s.durable.is_some()).for_each(|s| s.queue.committed(until));
         }
         for (queue, lost) in dropped {
-            self.dropped += lost.entries;
-            if let Some(session) = self.by_queue.get(queue).and_then(|key| self.sessions.get_mut(key)) {
-                session.dropped += lost.entries;
+            let Some(key) = self.by_queue.get(queue).copied() else {
+                self.dropped += lost.entries;
+                continue;
+            };
+            self.lost(key, lost.entries, Loss::GaveWay);
+            if let Some(session) = self.sessions.get_mut(&key) {
                 // What is on its way goes on.
                 let on_way = session.inflight.iter().filter(|i| !i.released && i.entry.id <= lost.until).count() as u64;
                 session.queue.dropped(lost.entries.saturating_sub(on_way), lost.until);
@@ -364,19 +380,20 @@ impl Router {
         let mut queues: Vec<_> = self
             .sessions
             .values()
-            .filter_map(|s| {
-                let queue = s.durable?;
+            // A session that lives in RAM only is shown once it has lost something.
+            .filter(|s| s.durable.is_some() || s.dropped > 0)
+            .map(|s| {
                 let inflight = s.inflight.iter().find(|i| !i.released).map(|i| i.entry.message.at);
                 let oldest = inflight.or_else(|| s.queue.front().map(|e| e.message.at));
                 let oldest = oldest.or(s.oldest_on_disk.filter(|_| s.queue.has_spilled()));
-                Some(status::Queue {
+                status::Queue {
                     session: s.client_id.clone(),
                     connected: s.connection.is_some(),
                     entries: s.depth(),
                     inflight: s.inflight.len(),
-                    oldest: oldest.or_else(|| self.tail.oldest(queue)),
+                    oldest: oldest.or_else(|| self.tail.oldest(s.durable?)),
                     dropped: s.dropped,
-                })
+                }
             })
             .collect();
         queues.sort_by(|a, b| a.session.cmp(&b.session));

@@ -51,7 +51,7 @@ impl Router {
         now: Now,
     ) {
         let id = self.new_entry();
-        if let Some(queue) = self.enqueue(key, id, message, delivery.clone(), self.limits.queue) {
+        if let Some(queue) = self.enqueue(key, id, message, delivery.clone(), self.room.bound()) {
             self.tail.append(id, message.clone(), vec![(queue, delivery)], false, waiter, now.instant);
         }
     }
@@ -78,11 +78,12 @@ impl Router {
     fn pass_on(&mut self, entry: Queued, was_durable: bool, now: Now) -> Option<SessionKey> {
         let Queued { id: old, message, delivery: was } = entry;
         let share = self.topics.share(was.share.as_ref()?)?;
-        let (sessions, limits) = (&self.sessions, &self.limits);
-        let heir = share.pick(|member| fitness(sessions.get(&member.session)?, member, &message, limits))?;
+        let (sessions, outstanding, bound) = (&self.sessions, self.limits.outstanding, self.room.bound());
+        let heir =
+            share.pick(|member| fitness(sessions.get(&member.session)?, member, &message, outstanding, bound))?;
         let delivery = Delivery { share: was.share, ..delivery(&heir, &message) };
         let id = self.new_entry();
-        if let Some(queue) = self.enqueue(heir.session, id, &message, delivery.clone(), self.limits.queue) {
+        if let Some(queue) = self.enqueue(heir.session, id, &message, delivery.clone(), self.room.bound()) {
             let waiter = self.tail.waiter(old).filter(|_| was_durable).copied();
             if let Some(waiter) = waiter {
                 self.gates.hold(waiter.number);

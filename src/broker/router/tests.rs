@@ -1,5 +1,6 @@
 //! The router, fed with events: no socket, no disk, no time but what is said.
 
+mod limits;
 mod owed;
 mod shares;
 
@@ -14,6 +15,8 @@ const LIMITS: Limits = Limits {
     commit: Duration::from_millis(200),
     window: 10,
     queue: Bound { entries: 5, bytes: 1 << 20 },
+    total: 64 << 20,
+    queue_full: QueueFull::DropNewest,
     tail: 10_000,
     outstanding: 100_000,
     max_packet: 1 << 20,
