@@ -20,6 +20,7 @@ mod subscribe;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use super::access::Access;
 use super::queue::{Bound, Queue, QueueFull};
 use super::retained::Retained;
 use super::session::{Incoming, LinkId, Session};
+use super::sys;
 use super::topics::{SessionKey, Subscriber, Topics};
 use crate::clock::Timestamp;
 use crate::message::{Message, QoS};
@@ -93,6 +95,8 @@ pub struct Limits {
     pub commit: Duration,
     /// Deliveries in flight to one client.
     pub window: usize,
+    /// Publishes of QoS 1 and 2 that a client may have unacknowledged, announced to MQTT 5 clients.
+    pub receive_maximum: NonZeroU16,
     /// How much of a queue stays in RAM.
     pub queue: Bound,
     /// Bytes that wait in RAM, over all sessions.
@@ -159,6 +163,8 @@ pub struct Router {
     received: u64,
     sent: u64,
     dropped: u64,
+    /// Sessions that ended because nobody came back.
+    expired: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -197,6 +203,7 @@ impl Router {
             received: 0,
             sent: 0,
             dropped: 0,
+            expired: 0,
         };
         for message in &recovered.retained {
             router.retained.set(message);
@@ -340,6 +347,7 @@ impl Router {
                 self.publish_will(key, now, effects);
             }
             if self.sessions.get(&key).is_some_and(|s| s.ends.is_some_and(|ends| ends <= now.instant)) {
+                self.expired += 1;
                 self.end(key, now, effects);
             }
         }
@@ -407,6 +415,27 @@ impl Router {
             sent: self.sent,
             dropped: self.dropped,
             queues,
+        }
+    }
+
+    /// How the broker is, for the `$SYS` topics. `traffic` is left to the caller.
+    pub fn sys_state(&self) -> sys::State {
+        let connected = self.sessions.values().filter(|s| s.connection.is_some_and(|c| !c.trusted)).count();
+        // The gateway's own parts are no clients.
+        let disconnected =
+            self.sessions.values().filter(|s| s.connection.is_none() && !s.client_id.starts_with('$')).count();
+        let queued: u64 = self.sessions.values().map(Session::depth).sum();
+        sys::State {
+            dropped: self.dropped,
+            connected,
+            disconnected,
+            expired: self.expired,
+            subscriptions: self.topics.len(),
+            shared: self.topics.shared(),
+            retained: self.retained.len(),
+            stored: self.retained.len() as u64 + queued,
+            stored_bytes: (self.retained.bytes() + self.room.held()) as u64,
+            ..sys::State::default()
         }
     }
 

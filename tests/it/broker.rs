@@ -10,3 +10,5 @@ mod mosquitto;
 mod paho;
 mod raw;
 mod sessions;
+mod shares;
+mod sys;

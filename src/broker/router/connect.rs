@@ -1,6 +1,5 @@
 //! Sessions come and go: CONNECT, takeover, DISCONNECT, lost connections, wills, expiry.
 
-use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,7 +54,7 @@ impl Router {
                 // The byte is reserved in 3.1.
                 session_present: present.is_some() && connect.version != Version::V31,
                 assigned_client_id: assigned,
-                receive_maximum: RECEIVE_MAXIMUM,
+                receive_maximum: self.limits.receive_maximum,
                 maximum_packet_size: Some(self.limits.max_packet),
                 topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
                 ..ConnAck::new(Reason::SUCCESS)
@@ -243,6 +242,3 @@ impl Router {
 
 /// Deliveries in flight to one of the gateway's own parts, at most: an uplink sets its window itself.
 const TRUSTED_WINDOW: usize = 1000;
-
-/// How many QoS 1 and 2 publishes a client may have unacknowledged: those waiting for a commit are among them.
-const RECEIVE_MAXIMUM: NonZeroU16 = NonZeroU16::new(1024).expect("not zero");

@@ -53,7 +53,7 @@ impl Room {
         self.bound
     }
 
-    /// Bytes in all queues, about.
+    /// Bytes in all queues when they were last measured.
     pub(super) fn held(&self) -> usize {
         self.held
     }

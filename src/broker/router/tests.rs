@@ -14,6 +14,7 @@ use crate::store::{Delivery, Depth, Entry};
 const LIMITS: Limits = Limits {
     commit: Duration::from_millis(200),
     window: 10,
+    receive_maximum: NonZeroU16::MAX,
     queue: Bound { entries: 5, bytes: 1 << 20 },
     total: 64 << 20,
     queue_full: QueueFull::DropNewest,
