@@ -166,6 +166,20 @@ impl Queue {
         (before - self.ready.len()) as u64
     }
 
+    /// Gives back the memory of a burst that is over.
+    pub fn shrink(&mut self) {
+        for stretch in [&mut self.ready, &mut self.fresh] {
+            if stretch.capacity() > 4 * (stretch.len() + 16) {
+                stretch.shrink_to_fit();
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        self.ready.capacity() + self.fresh.capacity()
+    }
+
     /// The bytes of what is in RAM and waits to be sent.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -245,6 +245,7 @@ impl Router {
                 self.tell_losses(now);
                 if now.instant - self.swept >= SWEEP_EVERY {
                     self.swept = now.instant;
+                    self.shrink();
                     self.retained.expire(now.wall).into_iter().for_each(|cleared| self.tail.clear_retained(cleared));
                 }
                 self.commit(now, effects);

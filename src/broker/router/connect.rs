@@ -163,11 +163,14 @@ impl Router {
         effects: &mut Effects,
     ) {
         if let Some(session) = self.sessions.get_mut(&key) {
-            if reason == Reason::SUCCESS {
+            // A session that began without an expiry may not get one now (MQTT 5.0, 3.14.2.2.2): that is no good-bye.
+            let wrong = session.expiry == 0 && expiry.is_some_and(|expiry| expiry > 0);
+            if wrong {
+                effects.send(link, Packet::Disconnect { reason: Reason::PROTOCOL_ERROR, expiry: None });
+            } else if reason == Reason::SUCCESS {
                 session.will = None;
             }
-            // A session that began without an expiry may not get one now (MQTT-3.14.2-2).
-            let expiry = expiry.filter(|_| session.expiry > 0);
+            let expiry = expiry.filter(|_| !wrong);
             if expiry.is_some_and(|expiry| self.set_expiry(key, expiry)) {
                 self.save(key);
             }

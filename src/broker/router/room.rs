@@ -1,6 +1,7 @@
 //! How much may wait in RAM, for one session and for all; and what is lost for want of room: counted and named.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -150,6 +151,26 @@ impl Router {
         if let Some(session) = self.sessions.get_mut(&key) {
             session.dropped += n;
             self.losses.note(&session.client_id, n, loss);
+        }
+    }
+
+    /// Gives back the memory of bursts that are over.
+    pub(super) fn shrink(&mut self) {
+        fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+            if map.capacity() > 4 * (map.len() + 16) {
+                map.shrink_to_fit();
+            }
+        }
+        shrink(&mut self.links);
+        shrink(&mut self.sessions);
+        shrink(&mut self.by_client);
+        shrink(&mut self.by_queue);
+        for session in self.sessions.values_mut() {
+            shrink(&mut session.incoming);
+            session.queue.shrink();
+            if session.inflight.capacity() > 4 * (session.inflight.len() + 16) {
+                session.inflight.shrink_to_fit();
+            }
         }
     }
 

@@ -13,13 +13,12 @@ use crate::support::{Gateway, Mosquitto};
 /// What stands on `$SYS/#` of the broker at this port, as soon as that is `enough`.
 async fn topics(port: u16, enough: impl Fn(&BTreeMap<String, String>) -> bool) -> BTreeMap<String, String> {
     let mut raw = Raw::connect_to(port, raw::connect(Version::V311, "watcher", 0)).await;
-    raw.send(raw::subscribe("$SYS/#", QoS::AtLeastOnce)).await;
+    raw.send(raw::subscribe("$SYS/#", QoS::AtMostOnce)).await;
     let mut topics = BTreeMap::new();
     let end = Instant::now() + PATIENCE;
     while !enough(&topics) {
         let packet = timeout_at(end, raw.next()).await.unwrap_or_else(|_| panic!("not in time: {topics:#?}"));
         if let Packet::Publish(publish) = packet {
-            assert_eq!(publish.qos, QoS::AtMostOnce);
             let value = String::from_utf8(publish.message.payload.to_vec()).unwrap();
             topics.insert(publish.message.topic.to_string(), value);
         }
@@ -61,9 +60,10 @@ async fn clients_messages_and_bytes_are_counted() {
             && count(t, "shared_subscriptions/count") == 1
             && count(t, "bytes/received") > 60
             && count(t, "bytes/sent") > 1000
+            && count(t, "retained messages/count") > 50
     })
     .await;
-    assert!(count(&all, "clients/maximum") >= 2 && count(&all, "retained messages/count") > 50, "{all:#?}");
+    assert!(count(&all, "clients/maximum") >= 2, "{all:#?}");
 }
 
 #[tokio::test]
