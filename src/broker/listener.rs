@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
+use super::quota::Quota;
 use super::{Broker, Link};
 use crate::mqtt::wire::{Error, Reader, Writer};
 use crate::mqtt::{Ack, ConnAck, Connect, Packet, Reason, Version};
@@ -131,7 +132,10 @@ async fn serve(
     // A client that lost its power says no good-bye, and may have turned MQTT's own keep alive off.
     rustix::net::sockopt::set_socket_keepalive(&stream, true).map_err(io::Error::from)?;
     rustix::net::sockopt::set_tcp_keepidle(&stream, KEEPALIVE_AFTER).map_err(io::Error::from)?;
+    let traffic = broker.traffic();
+    traffic.opened();
     let (read, write) = stream.into_split();
+    let (read, write) = (traffic.meter(read), traffic.meter(write));
     let mut reader = Reader::server(read, max_packet);
     let first = match timeout(CONNECT_TIMEOUT, reader.recv()).await {
         Ok(Ok(packets)) => packets,
@@ -161,7 +165,9 @@ async fn serve(
     // CONNACK goes before all else, also to a client whose next packet is a bad one.
     let Some(answer) = link.recv().await else { return Ok(()) };
     send(&mut writer, &link, &answer).await?;
-    carry(reader, writer, link, &connect).await
+    let Some(Packet::ConnAck(told)) = answer.first() else { return Ok(()) };
+    let quota = Quota::new(connect.version, told.receive_maximum.get());
+    carry(reader, writer, link, &connect, quota).await
 }
 
 /// Carries packets between the wire and the router until one of them ends.
@@ -170,6 +176,7 @@ async fn carry<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     mut writer: Writer<W>,
     mut link: Link,
     connect: &Connect,
+    mut quota: Quota,
 ) -> Result<(), Error> {
     let v5 = connect.version == Version::V5;
     // One and a half times the keep alive (MQTT 5.0, 3.1.2.10); far away when it is off.
@@ -181,9 +188,13 @@ async fn carry<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     loop {
         let pending = writer.pending();
         tokio::select! {
-            packets = reader.recv(), if pending < HIGH_WATER => match packets {
+            packets = reader.recv(), if pending < HIGH_WATER && !quota.is_used_up() => match packets {
                 Ok(packets) => {
                     deadline = Instant::now() + patience;
+                    if let Err(reason) = quota.came(&packets) {
+                        part(reader, writer, v5, reason).await;
+                        return Err(Error::Bad(reason, "more publishes than the receive maximum at the same time"));
+                    }
                     link.send(packets).await;
                 }
                 Err(Error::Bad(reason, what)) => {
@@ -193,7 +204,14 @@ async fn carry<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
                 Err(error) => return Err(error),
             },
             packets = link.recv(), if pending < HIGH_WATER => match packets {
-                Some(packets) => send(&mut writer, &link, &packets).await?,
+                Some(packets) => {
+                    if quota.is_used_up() {
+                        // It was not heard meanwhile.
+                        deadline = Instant::now() + patience;
+                    }
+                    quota.went(&packets);
+                    send(&mut writer, &link, &packets).await?;
+                }
                 None => {
                     let _ = timeout(CLOSE_TIMEOUT, async { writer.flush().await?; writer.shutdown().await }).await;
                     return Ok(());

@@ -7,6 +7,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use serde::Deserialize;
+
 use super::session::packet_id;
 use crate::message::{Message, QoS};
 use crate::mqtt::Publish;
@@ -56,6 +58,17 @@ pub struct Queue {
 pub struct Bound {
     pub entries: usize,
     pub bytes: usize,
+}
+
+/// What gives way when a queue in RAM is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum QueueFull {
+    /// The message that comes.
+    #[default]
+    DropNewest,
+    /// Those that have waited longest.
+    DropOldest,
 }
 
 impl Queue {
@@ -155,6 +168,39 @@ impl Queue {
     /// Takes everything that is in RAM, in order; the queue is not used any more.
     pub fn drain(&mut self) -> impl Iterator<Item = Queued> {
         self.ready.drain(..).chain(self.fresh.drain(..))
+    }
+
+    /// Lets entries that live in RAM only go until there is room for one more; how many.
+    pub fn shorten(&mut self, bound: Bound, policy: QueueFull) -> u64 {
+        let before = self.ready.len();
+        while self.is_full(bound) {
+            let gone = match policy {
+                QueueFull::DropOldest => self.ready.pop_front(),
+                QueueFull::DropNewest => self.ready.pop_back(),
+            };
+            let Some(gone) = gone else { break };
+            self.bytes -= gone.message.size();
+        }
+        (before - self.ready.len()) as u64
+    }
+
+    /// Gives back the memory of a burst that is over.
+    pub fn shrink(&mut self) {
+        for stretch in [&mut self.ready, &mut self.fresh] {
+            if stretch.capacity() > 4 * (stretch.len() + 16) {
+                stretch.shrink_to_fit();
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        self.ready.capacity() + self.fresh.capacity()
+    }
+
+    /// The bytes of what is in RAM and waits to be sent.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether one more entry that lives in RAM only finds room.

@@ -6,8 +6,8 @@
 //!
 //! The router's doings stand in files of their own: [`connect`](self::connect) (sessions come and go), [`will`],
 //! [`subscribe`], [`publish`] (messages come in), [`matching`] (whom they reach), [`retain`] (retained messages for new
-//! subscriptions), [`deliver`] (messages go out and are acknowledged), [`share`] (what a member of a share leaves behind)
-//! and [`recover`] (what the store's last run left).
+//! subscriptions), [`deliver`] (messages go out and are acknowledged), [`share`] (what a member of a share leaves
+//! behind), [`room`] (how much may wait, and who lost what) and [`recover`] (what the store's last run left).
 
 mod connect;
 mod deliver;
@@ -15,6 +15,7 @@ mod matching;
 mod publish;
 mod recover;
 mod retain;
+mod room;
 mod share;
 mod subscribe;
 mod will;
@@ -22,15 +23,17 @@ mod will;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::access::Access;
-use super::queue::Bound;
+use super::queue::{Bound, QueueFull};
 use super::retained::Retained;
 use super::session::{LinkId, Session};
+use super::sys;
 use super::topics::{SessionKey, Topics};
 use crate::clock::Timestamp;
 use crate::message::{Message, QoS};
@@ -39,6 +42,7 @@ use crate::status;
 use crate::store::tail::{Tail, Told};
 use crate::store::{self, Batch, EntryId, QueueId, Recovered};
 use matching::Matches;
+use room::{Loss, Losses, Room};
 use share::Gates;
 
 /// How often expired retained messages are let go.
@@ -94,8 +98,14 @@ pub struct Limits {
     pub commit: Duration,
     /// Deliveries in flight to one client.
     pub window: usize,
+    /// Publishes of QoS 1 and 2 that a client may have unacknowledged, announced to MQTT 5 clients.
+    pub receive_maximum: NonZeroU16,
     /// How much of a queue stays in RAM.
     pub queue: Bound,
+    /// Bytes that wait in RAM, over all sessions.
+    pub total: usize,
+    /// What gives way in a queue that lives in RAM only.
+    pub queue_full: QueueFull,
     /// Bytes of entries waiting for a commit; beyond it, new ones are refused.
     pub tail: usize,
     /// Bytes handed to one connection and not yet on its wire.
@@ -165,9 +175,13 @@ pub struct Router {
     /// Scratch: the sessions that a publish matches.
     matches: Matches,
     gates: Gates,
+    room: Room,
+    losses: Losses,
     received: u64,
     sent: u64,
     dropped: u64,
+    /// Sessions that ended because nobody came back.
+    expired: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -180,6 +194,8 @@ impl Router {
     /// A router that goes on where the store's last run ended.
     pub fn new(limits: Limits, access: Arc<Access>, recovered: Recovered, now: Now) -> Self {
         let mut router = Self {
+            room: Room::new(limits.queue, limits.total),
+            losses: Losses::default(),
             limits,
             access,
             links: HashMap::new(),
@@ -206,6 +222,7 @@ impl Router {
             received: 0,
             sent: 0,
             dropped: 0,
+            expired: 0,
         };
         router.recover(recovered, now);
         router
@@ -238,8 +255,11 @@ impl Router {
             Event::Tick => {
                 self.pay_all(now, effects);
                 self.deadlines(now, effects);
+                self.measure();
+                self.tell_losses(now);
                 if now.instant - self.swept >= SWEEP_EVERY {
                     self.swept = now.instant;
+                    self.shrink();
                     self.retained.expire(now.wall).into_iter().for_each(|cleared| self.tail.clear_retained(cleared));
                 }
                 self.commit(now, effects);
@@ -295,9 +315,12 @@ impl Router {
             self.sessions.values_mut().filter(|s| s.durable.is_some()).for_each(|s| s.queue.committed(until));
         }
         for (queue, lost) in dropped {
-            self.dropped += lost.entries;
-            if let Some(session) = self.by_queue.get(queue).and_then(|key| self.sessions.get_mut(key)) {
-                session.dropped += lost.entries;
+            let Some(key) = self.by_queue.get(queue).copied() else {
+                self.dropped += lost.entries;
+                continue;
+            };
+            self.lost(key, lost.entries, Loss::GaveWay);
+            if let Some(session) = self.sessions.get_mut(&key) {
                 // What is on its way goes on.
                 let on_way = session.published().filter(|entry| entry.id <= lost.until).count() as u64;
                 session.queue.dropped(lost.entries.saturating_sub(on_way), lost.until);
@@ -341,6 +364,7 @@ impl Router {
                 self.publish_will(key, now, effects);
             }
             if self.sessions.get(&key).is_some_and(|s| s.ends.is_some_and(|ends| ends <= now.instant)) {
+                self.expired += 1;
                 self.end(key, now, effects);
             }
         }
@@ -381,19 +405,20 @@ impl Router {
         let mut queues: Vec<_> = self
             .sessions
             .values()
-            .filter_map(|s| {
-                let queue = s.durable?;
+            // A session that lives in RAM only is shown once it has lost something.
+            .filter(|s| s.durable.is_some() || s.dropped > 0)
+            .map(|s| {
                 let inflight = s.published().next().map(|entry| entry.message.at);
                 let oldest = inflight.or_else(|| s.queue.front().map(|e| e.message.at));
                 let oldest = oldest.or(s.oldest_on_disk.filter(|_| s.queue.has_spilled()));
-                Some(status::Queue {
+                status::Queue {
                     session: s.client_id.clone(),
                     connected: s.connection.is_some(),
                     entries: s.depth(),
                     inflight: s.inflight.len(),
-                    oldest: oldest.or_else(|| self.tail.oldest(queue)),
+                    oldest: oldest.or_else(|| self.tail.oldest(s.durable?)),
                     dropped: s.dropped,
-                })
+                }
             })
             .collect();
         queues.sort_by(|a, b| a.session.cmp(&b.session));
@@ -407,6 +432,27 @@ impl Router {
             sent: self.sent,
             dropped: self.dropped,
             queues,
+        }
+    }
+
+    /// How the broker is, for the `$SYS` topics. `traffic` is left to the caller.
+    pub fn sys_state(&self) -> sys::State {
+        let connected = self.sessions.values().filter(|s| s.connection.is_some_and(|c| !c.trusted)).count();
+        // The gateway's own parts are no clients.
+        let disconnected =
+            self.sessions.values().filter(|s| s.connection.is_none() && !s.client_id.starts_with('$')).count();
+        let queued: u64 = self.sessions.values().map(Session::depth).sum();
+        sys::State {
+            dropped: self.dropped,
+            connected,
+            disconnected,
+            expired: self.expired,
+            subscriptions: self.topics.len(),
+            shared: self.topics.shared(),
+            retained: self.retained.len(),
+            stored: self.retained.len() as u64 + queued,
+            stored_bytes: (self.retained.bytes() + self.room.held()) as u64,
+            ..sys::State::default()
         }
     }
 

@@ -90,6 +90,11 @@ impl Topics {
         self.count
     }
 
+    #[cfg(test)]
+    pub fn nodes(&self) -> usize {
+        self.root.count()
+    }
+
     /// How many of them are shared.
     pub fn shared(&self) -> usize {
         self.shared
@@ -154,6 +159,12 @@ impl Node {
             }
         }
         removed
+    }
+
+    #[cfg(test)]
+    fn count(&self) -> usize {
+        let children = self.children.values().chain(self.plus.as_deref());
+        1 + children.map(Node::count).sum::<usize>() + self.children.capacity() / 128
     }
 
     fn is_empty(&self) -> bool {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Limits, Router};
+use super::Router;
+use crate::broker::queue::Bound;
 use crate::broker::session::Session;
 use crate::broker::share::Fitness;
 use crate::broker::topics::{Match, SessionKey, Subscriber};
@@ -41,7 +42,8 @@ impl Router {
     /// Fills `self.matches`.
     pub(super) fn find_matches(&mut self, from: Option<SessionKey>, message: &Message) {
         self.publishes += 1;
-        let (number, sessions, limits) = (self.publishes, &mut self.sessions, &self.limits);
+        let (number, sessions) = (self.publishes, &mut self.sessions);
+        let (outstanding, bound) = (self.limits.outstanding, self.room.bound());
         let Matches { first, again, picked } = &mut self.matches;
         first.clear();
         again.clear();
@@ -49,8 +51,9 @@ impl Router {
             let subscriber = match matched {
                 Match::Own(subscriber) => subscriber,
                 Match::Shared(share) => {
-                    let fitness =
-                        |member: &Subscriber| fitness(sessions.get(&member.session)?, member, message, limits);
+                    let fitness = |member: &Subscriber| {
+                        fitness(sessions.get(&member.session)?, member, message, outstanding, bound)
+                    };
                     picked.extend(share.pick(fitness).map(|member| (member, share.filter().clone())));
                     return;
                 }
@@ -96,14 +99,20 @@ pub(super) fn delivery(subscriber: &Subscriber, message: &Message) -> Delivery {
 }
 
 /// How well a member of a share would serve `message`. Who is away gets only what is kept for it.
-pub(super) fn fitness(session: &Session, member: &Subscriber, message: &Message, limits: &Limits) -> Option<Fitness> {
+pub(super) fn fitness(
+    session: &Session,
+    member: &Subscriber,
+    message: &Message,
+    outstanding: usize,
+    bound: Bound,
+) -> Option<Fitness> {
     let qos = member.options.qos.min(message.qos);
     let is_kept = session.durable.is_some() && qos > QoS::AtMostOnce;
     let Some(connection) = &session.connection else { return is_kept.then_some(Fitness::Away) };
     let window = qos == QoS::AtMostOnce || session.inflight.len() < connection.window;
-    Some(if session.queue.len() == 0 && window && connection.outstanding < limits.outstanding {
+    Some(if session.queue.len() == 0 && window && connection.outstanding < outstanding {
         Fitness::Ready
-    } else if is_kept || session.queue.has_room(limits.queue) {
+    } else if is_kept || session.queue.has_room(bound) {
         Fitness::Slow
     } else {
         Fitness::Full

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::room::Loss;
 use super::{Effects, Now, Publisher, Router, Waiter};
 use crate::broker::queue::{Bound, Queued};
 use crate::broker::session::{Incoming, LinkId, Session};
@@ -159,29 +160,26 @@ impl Router {
         now: Now,
         effects: &mut Effects,
     ) -> Result<(), Reason> {
-        self.received += 1;
+        // What the broker tells of itself is nobody's message.
+        self.received += u64::from(!message.topic.starts_with("$SYS/"));
         self.find_matches(from, &message);
         let mut matches = std::mem::take(&mut self.matches);
         let stuck = self.tail.bytes() >= self.limits.tail;
         if self.full || stuck {
-            let sessions = &mut self.sessions;
+            let sessions = &self.sessions;
             let kept = stuck && message.retain;
             if publisher.is_some() && (kept || matches.all().any(|(key, d)| misses(sessions.get(key), d))) {
                 self.matches = matches;
                 return Err(Reason::QUOTA_EXCEEDED);
             }
             // The gateway's own readings go to those who listen now; the durable queues miss them, and it is counted.
+            let mut missed = Vec::new();
             matches.retain(|key, delivery| {
-                let session = sessions.get_mut(&key);
-                if !misses(session.as_deref(), delivery) {
-                    return true;
-                }
-                self.dropped += 1;
-                if let Some(session) = session {
-                    session.dropped += 1;
-                }
-                false
+                let misses = misses(sessions.get(&key), delivery);
+                missed.extend(misses.then_some(key));
+                !misses
             });
+            missed.into_iter().for_each(|key| self.lost(key, 1, Loss::NoStore));
         }
         self.pay_before(&matches, &message, now);
         // A reading is read anew after a restart; what clients publish is not, and has to be kept.
@@ -189,7 +187,7 @@ impl Router {
         let id = self.new_entry();
         let (mut open, mut urgent) = (Vec::new(), false);
         for (key, delivery) in &matches.first {
-            open.extend(self.enqueue(*key, id, &message, delivery.clone(), self.limits.queue));
+            open.extend(self.enqueue(*key, id, &message, delivery.clone(), self.room.bound()));
             urgent |= self.sessions.get(key).is_some_and(|s| s.waits_for_disk(delivery.qos));
         }
         let again = matches.again.iter().filter(|(key, d)| misses(self.sessions.get(key), d)).count();
@@ -250,6 +248,8 @@ impl Router {
         mut delivery: Delivery,
         bound: Bound,
     ) -> Option<(QueueId, Delivery)> {
+        self.grow(message.size());
+        self.make_room(key, bound);
         let session = self.sessions.get_mut(&key)?;
         let durable = session.durable.filter(|_| delivery.qos > QoS::AtMostOnce);
         if delivery.qos > QoS::AtMostOnce {
@@ -262,8 +262,7 @@ impl Router {
             None if session.connection.is_none() => {} // QoS 0 is not kept for those who are away
             None => {
                 if !session.queue.push(entry, bound) {
-                    session.dropped += 1;
-                    self.dropped += 1;
+                    self.lost(key, 1, Loss::TooSlow);
                 }
             }
         }

@@ -71,7 +71,7 @@ impl Router {
         for (key, delivery) in &matches.first {
             let Some(session) = self.sessions.get_mut(key).filter(|session| !session.owed.is_empty()) else { continue };
             let is_kept = session.durable.is_some() && delivery.qos > QoS::AtMostOnce;
-            if message.retain && !is_kept && !session.queue.has_room(self.limits.queue) {
+            if message.retain && !is_kept && !session.queue.has_room(self.room.bound()) {
                 continue; // it will be lost: the one that is owed is then the only one
             }
             let before = session.owed.overtaken(&message.topic, older.as_deref());
@@ -99,7 +99,7 @@ impl Router {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         session.owed.entered(id);
         let is_kept = session.durable.is_some() && delivery.qos > QoS::AtMostOnce;
-        let bound = if is_kept { self.limits.queue } else { UNBOUND };
+        let bound = if is_kept { self.room.bound() } else { UNBOUND };
         let urgent = session.waits_for_disk(delivery.qos);
         let open: Vec<_> = self.enqueue(key, id, message, delivery, bound).into_iter().collect();
         if !open.is_empty() {

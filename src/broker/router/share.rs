@@ -52,7 +52,7 @@ impl Router {
         now: Now,
     ) {
         let id = self.new_entry();
-        let open: Vec<_> = self.enqueue(key, id, message, delivery, self.limits.queue).into_iter().collect();
+        let open: Vec<_> = self.enqueue(key, id, message, delivery, self.room.bound()).into_iter().collect();
         if !open.is_empty() {
             // In one transaction with the first.
             let (message, entered, urgent) = (message.clone(), now.instant, true);
@@ -83,11 +83,12 @@ impl Router {
     fn pass_on(&mut self, entry: Queued, was_durable: bool, now: Now) -> Option<SessionKey> {
         let Queued { id: old, message, delivery: was } = entry;
         let share = self.topics.share(was.share.as_ref()?)?;
-        let (sessions, limits) = (&self.sessions, &self.limits);
-        let heir = share.pick(|member| fitness(sessions.get(&member.session)?, member, &message, limits))?;
+        let (sessions, outstanding, bound) = (&self.sessions, self.limits.outstanding, self.room.bound());
+        let heir =
+            share.pick(|member| fitness(sessions.get(&member.session)?, member, &message, outstanding, bound))?;
         let delivery = Delivery { share: was.share, ..delivery(&heir, &message) };
         let id = self.new_entry();
-        let open: Vec<_> = self.enqueue(heir.session, id, &message, delivery, self.limits.queue).into_iter().collect();
+        let open: Vec<_> = self.enqueue(heir.session, id, &message, delivery, self.room.bound()).into_iter().collect();
         if !open.is_empty() {
             let waiter = self.tail.waiter(old).filter(|_| was_durable).copied();
             if let Some(Waiter::Publisher(publisher)) = waiter {

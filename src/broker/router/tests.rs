@@ -1,6 +1,8 @@
 //! The router, fed with events: no socket, no disk, no time but what is said.
 
 mod exactly_once;
+mod leaks;
+mod limits;
 mod owed;
 mod shares;
 
@@ -14,7 +16,10 @@ use crate::store::{Delivery, Depth, Entry, Handshake};
 const LIMITS: Limits = Limits {
     commit: Duration::from_millis(200),
     window: 10,
+    receive_maximum: NonZeroU16::MAX,
     queue: Bound { entries: 5, bytes: 1 << 20 },
+    total: 64 << 20,
+    queue_full: QueueFull::DropNewest,
     tail: 10_000,
     outstanding: 100_000,
     max_packet: 1 << 20,
@@ -421,6 +426,27 @@ fn a_second_connection_takes_the_session_over() {
     world.subscribe(2, "t", QoS::AtMostOnce);
     world.apply(Event::Publish(Message::new("t", "x")));
     assert_eq!(publishes(&world.sent(2)), ["t/0"], "the old connection's end does not touch the new one");
+}
+
+#[test]
+fn a_session_without_an_expiry_gets_none_at_its_end() {
+    let mut world = World::new();
+    world.open(9, connect("watcher", 0));
+    world.subscribe(9, "will", QoS::AtMostOnce);
+    let will = || Some(Will { message: Message::new("will", "x"), delay: Duration::ZERO });
+    world.open(1, Connect { will: will(), ..connect("c", 0) });
+    world.packet(1, Packet::Disconnect { reason: Reason::SUCCESS, expiry: Some(60) });
+    assert_eq!(world.sent(1), [Packet::Disconnect { reason: Reason::PROTOCOL_ERROR, expiry: None }]);
+    assert_eq!(publishes(&world.sent(9)), ["will/0"], "that was no good-bye");
+    assert!(!world.open(2, connect("c", 0)).session_present);
+    world.packet(2, Packet::Disconnect { reason: Reason::SUCCESS, expiry: Some(0) });
+    assert_eq!(world.sent(2), []);
+    // From some to another, and to none.
+    world.open(3, connect("c", 60));
+    world.packet(3, Packet::Disconnect { reason: Reason::SUCCESS, expiry: Some(90) });
+    assert!(world.open(4, connect("c", 60)).session_present);
+    world.packet(4, Packet::Disconnect { reason: Reason::SUCCESS, expiry: Some(0) });
+    assert!(!world.open(5, connect("c", 60)).session_present);
 }
 
 #[test]

@@ -84,6 +84,7 @@ fn a_slow_reader_gets_all_of_them_once_and_few_wait_at_a_time() {
 fn the_newest_of_a_topic_comes_last_and_live_messages_do_not_wait_for_all() {
     let mut world = world(2000, QoS::AtLeastOnce);
     world.router.limits.queue = Bound { entries: 1000, bytes: 1 << 20 };
+    world.router.measure();
     world.open(1, connect("slow", 0));
     world.subscribe(1, "r/#", QoS::AtLeastOnce);
     world.apply(Event::Publish(Message::retained("r/01500", "replaced")));
