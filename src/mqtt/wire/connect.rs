@@ -117,7 +117,7 @@ fn read_will(flags: u8, v5: bool, from: &mut Cursor, at: Timestamp) -> Result<Wi
     }
     let topic = from.text()?;
     if topic::check_name(topic).is_err() {
-        return bad(Reason::TOPIC_NAME_INVALID, "the will's topic is no topic name [MQTT-4.7.1-1]");
+        return bad(Reason::TOPIC_NAME_INVALID, "the will's topic is no topic name [MQTT-4.7.0-1]");
     }
     let message = Message {
         topic: topic.into(),

@@ -104,7 +104,7 @@ impl Header {
             }
             // Neither side of ours names a method in its CONNECT or takes one, so nobody may send this.
             (_, Kind::Auth, _) => {
-                return bad(Reason::PROTOCOL_ERROR, "AUTH without an authentication method [MQTT-4.12.0-6]");
+                return bad(Reason::PROTOCOL_ERROR, "AUTH without an authentication method [MQTT-4.12.0-7]");
             }
             (Some(Version::V31 | Version::V311), Kind::Disconnect, Peer::Server) => {
                 return bad(Reason::PROTOCOL_ERROR, "a DISCONNECT from a server of 3.1.1 (MQTT 3.1.1, 3.14)");

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use super::Error;
 use super::decoder::{Decoder, Next};
 use super::header::Peer;
+use super::read::SHARE_FROM;
 use crate::clock::Timestamp;
 use crate::mqtt::{Packet, Version};
 
@@ -119,10 +120,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads once, straight to where a large packet stays. Memory for it grows with what has come, not with what is
     /// announced; as it doubles, no byte is copied more than about twice.
     fn poll_large(&mut self, cx: &mut Context, packets: &mut Vec<Packet>) -> Poll<Result<(), Error>> {
+        self.make_room(1);
         let missing = self.needs - self.part.len();
-        if self.part.len() == self.part.capacity() {
-            self.part.reserve_exact(missing.min(self.part.len()));
-        }
         let room = (self.part.capacity() - self.part.len()).min(missing);
         let mut place = (&mut self.part).limit(room);
         let read: io::Result<usize> = ready!(pin!(self.io.read_buf(&mut place)).poll(cx));
@@ -140,10 +139,15 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         while !self.part.is_empty() {
             let missing = (self.needs - self.part.len()).min(bytes.len());
             let (more, rest) = bytes.split_at(missing);
+            self.make_room(more.len());
             self.part.extend_from_slice(more);
             bytes = rest;
             if self.part.len() < self.needs {
                 return Ok(());
+            }
+            if self.part.len() >= SHARE_FROM {
+                packets.push(self.take_whole(at)?);
+                break;
             }
             match self.decoder.next(&self.part, at)? {
                 Next::Needs(needs) => self.needs = needs,
@@ -167,6 +171,14 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             }
         }
         Ok(())
+    }
+
+    /// Room in `part` for `n` more of the bytes that it needs: twice as much as there is, but never more than that.
+    fn make_room(&mut self, n: usize) {
+        if self.part.capacity() - self.part.len() < n {
+            let missing = self.needs - self.part.len();
+            self.part.reserve_exact(missing.min(self.part.len().max(n)));
+        }
     }
 
     fn take_whole(&mut self, at: Timestamp) -> Result<Packet, Error> {

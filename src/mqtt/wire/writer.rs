@@ -56,6 +56,12 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         self.outbox.len().max(self.unflushed.into())
     }
 
+    /// The memory that is kept.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.outbox.held()
+    }
+
     /// Writes what is gathered. Cancel safe: what was written is not written again.
     ///
     /// # Errors

@@ -52,6 +52,29 @@ fn through(version: Version, bytes: &[u8]) -> Result<Vec<u8>, String> {
     Ok(to.to_vec())
 }
 
+#[test]
+fn it_still_differs_in_what_is_said_above() {
+    let nobody = Connect { client_id: "".into(), clean_start: false, ..Connect::new(Version::V5, "") };
+    assert!(through(Version::V5, &encode(Version::V5, &Packet::Connect(Box::new(nobody)))).is_err());
+    let dead = Properties { expiry: Some(0), ..Properties::default() };
+    let message = Message { at: AT, qos: QoS::AtMostOnce, properties: Some(Box::new(dead)), ..Message::new("a", "") };
+    let will = Some(Will { message, delay: Duration::ZERO });
+    let connect = Packet::Connect(Box::new(Connect { will, ..Connect::new(Version::V5, "c") }));
+    assert!(through(Version::V5, &encode(Version::V5, &connect)).is_err());
+    let old = encode(Version::V31, &Packet::Connect(Box::new(Connect::new(Version::V31, "c"))));
+    assert_ne!(through(Version::V31, &old).unwrap(), old);
+    // What it takes, and we do not.
+    let taken: [(&[u8], &str); 4] = [
+        (b"\x10\x0E\0\x04MQTT\x04\x02\0\0\0\x01cx", "more than CONNECT has"),
+        (b"\xC0\x80\0", "a padded length"),
+        (b"\x38\x03\0\x01a", "DUP at QoS 0"),
+        (b"\x30\x03\0\x01#", "a wildcard"),
+    ];
+    for (bytes, what) in taken {
+        assert!(through(Version::V311, bytes).is_ok(), "{what}");
+    }
+}
+
 /// See above.
 fn differs(packet: &Packet) -> bool {
     let dies_at_once = |message: &Message| message.properties.as_ref().is_some_and(|p| p.expiry == Some(0));

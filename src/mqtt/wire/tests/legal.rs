@@ -207,7 +207,7 @@ fn subscribe_and_unsubscribe_of_each_version() {
     is(
         &FIVE,
         Peer::Client,
-        b"\x82\x17\0\x07\x0A\x0B\x80\x01\x26\0\x01k\0\x01v\0\x01#\x2E\0\x02a#\x01",
+        b"\x82\x16\0\x07\x0A\x0B\x80\x01\x26\0\x01k\0\x01v\0\x01#\x2E\0\x02a#\x01",
         subscribe(&[("#", all), ("a#", options)], Some(128)),
     );
     let filters = vec!["a".into(), "".into()];

@@ -101,7 +101,7 @@ async fn memory_grows_with_what_has_come_and_not_with_what_is_announced() {
 async fn waits<R: AsyncRead + Unpin>(reader: &mut Reader<R>) -> bool {
     tokio::select! {
         biased;
-        _ = reader.recv() => false,
+        packets = reader.recv() => packets.unwrap().is_empty(),
         () = tokio::task::yield_now() => true,
     }
 }
@@ -128,6 +128,26 @@ async fn large_packets_come_whole_and_leave_nothing_behind() {
     }
 }
 
+#[tokio::test]
+async fn an_idle_connection_costs_next_to_nothing() {
+    let mut r = Rng::with_seed(8);
+    let (ours, mut theirs) = duplex(1 << 20);
+    let mut reader = Reader::server(ours, 1 << 20);
+    let mut writer = Writer::new(tokio::io::sink(), Version::V5);
+    theirs.write_all(&encode(Version::V5, &Packet::Connect(Box::new(Connect::new(Version::V5, "c"))))).await.unwrap();
+    for _ in 0..500 {
+        let packet = Packet::Publish(random_publish(&mut r, Version::V5, Peer::Client));
+        theirs.write_all(&encode(Version::V5, &packet)).await.unwrap();
+        writer.queue(&packet).unwrap();
+    }
+    writer.flush().await.unwrap();
+    let half = encode(Version::V5, &Packet::Publish(random_publish(&mut r, Version::V5, Peer::Client)));
+    theirs.write_all(&half[..1]).await.unwrap();
+    while !waits(&mut reader).await {}
+    let size = size_of_val(&reader) + size_of_val(&writer) + reader.held() + writer.held();
+    assert!(size <= 2048, "{size} bytes");
+}
+
 /// Takes what it is given into a buffer of its own, and takes its time to pass it on.
 #[derive(Default)]
 struct Slow {
@@ -139,7 +159,7 @@ struct Slow {
 impl AsyncWrite for Slow {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.turns += 1;
-        if self.turns % 3 == 0 {
+        if self.turns.is_multiple_of(3) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -150,7 +170,7 @@ impl AsyncWrite for Slow {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context) -> Poll<io::Result<()>> {
         self.turns += 1;
-        if self.turns % 4 != 0 {
+        if !self.turns.is_multiple_of(4) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
