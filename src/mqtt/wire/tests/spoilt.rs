@@ -1,5 +1,6 @@
 //! A million packets that are almost right: an error or a packet, never a panic; and what is taken can be sent on.
 
+use super::stream::{Pieces, all, timeless};
 use super::*;
 
 /// For each of the three versions in each of the two directions.
@@ -25,6 +26,40 @@ fn a_million_spoilt_packets_are_refused_or_understood() {
             assert!((5..95).contains(&part), "{version:?} {peer:?}: {part} % accepted tests nothing");
         }
     }
+}
+
+#[tokio::test]
+async fn spoilt_streams_end_the_same_however_they_come() {
+    let mut r = Rng::with_seed(9);
+    let mut bad = 0;
+    for round in 0..3_000 {
+        let (version, peer) = (VERSIONS[round % 3], pick(&mut r, &PEERS));
+        let mut bytes = Vec::new();
+        if peer == Peer::Client {
+            bytes.extend(encode(version, &Packet::Connect(Box::new(random_connect(&mut r, version)))));
+        }
+        for _ in 0..r.usize(1..6) {
+            bytes.extend(good(&mut r, version, peer));
+        }
+        spoil(&mut r, &mut bytes, b"\x30\x05\0\x03a/b");
+        let (whole, why) = told(&bytes, usize::MAX, version, peer).await;
+        bad += usize::from(why != "the connection was closed");
+        for size in [1, r.usize(2..50)] {
+            assert_eq!(told(&bytes, size, version, peer).await, (whole.clone(), why.clone()), "{size} {bytes:02x?}");
+        }
+    }
+    assert!((500..2_500).contains(&bad), "{bad}");
+}
+
+/// What a reader tells of these bytes when they come in pieces of this size.
+async fn told(bytes: &[u8], size: usize, version: Version, peer: Peer) -> (Vec<Packet>, String) {
+    let pieces = Pieces(bytes, size);
+    let mut reader = match peer {
+        Peer::Client => Reader::server(pieces, 1 << 20),
+        Peer::Server => Reader::client(pieces, version, 1 << 20),
+    };
+    let (packets, error) = all(&mut reader).await;
+    (timeless(packets), error.to_string())
 }
 
 fn good(r: &mut Rng, version: Version, peer: Peer) -> Vec<u8> {

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, duplex};
 use super::*;
 
 /// Gives out bytes in pieces of this size.
-struct Pieces<'a>(&'a [u8], usize);
+pub(super) struct Pieces<'a>(pub(super) &'a [u8], pub(super) usize);
 
 impl AsyncRead for Pieces<'_> {
     fn poll_read(mut self: Pin<&mut Self>, _: &mut Context, to: &mut ReadBuf) -> Poll<io::Result<()>> {
@@ -22,7 +22,7 @@ impl AsyncRead for Pieces<'_> {
 }
 
 /// All packets up to the end of the stream, and the error that this is.
-async fn all<R: AsyncRead + Unpin>(reader: &mut Reader<R>) -> (Vec<Packet>, Error) {
+pub(super) async fn all<R: AsyncRead + Unpin>(reader: &mut Reader<R>) -> (Vec<Packet>, Error) {
     let mut packets = Vec::new();
     loop {
         match reader.recv().await {
@@ -33,7 +33,7 @@ async fn all<R: AsyncRead + Unpin>(reader: &mut Reader<R>) -> (Vec<Packet>, Erro
 }
 
 /// The moment of arrival is the reader's own.
-fn timeless(packets: Vec<Packet>) -> Vec<Packet> {
+pub(super) fn timeless(packets: Vec<Packet>) -> Vec<Packet> {
     let timeless = |mut packet| {
         match &mut packet {
             Packet::Publish(p) => Arc::make_mut(&mut p.message).at = AT,
