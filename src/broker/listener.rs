@@ -150,7 +150,7 @@ async fn serve(
     };
     let connect = connect.clone();
     let mut writer = Writer::new(write, connect.version);
-    writer.set_max_packet(connect.maximum_packet_size);
+    writer.set_limits(&*connect);
     if !login(access, &connect, &logins).await {
         let (reason, why) = match connect.user {
             Some(_) => (Reason::BAD_USER_OR_PASSWORD, "wrong user or password"),
@@ -198,7 +198,7 @@ async fn carry<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
                     link.send(packets).await;
                 }
                 Err(Error::Bad(reason, what)) => {
-                    part(reader, writer, v5, reason).await;
+                    part(reader, writer, v5, reason, what).await;
                     return Err(Error::Bad(reason, what));
                 }
                 Err(error) => return Err(error),
@@ -226,7 +226,7 @@ async fn carry<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
             }
             () = sleep_until(deadline) => {
                 let reason = Reason::KEEP_ALIVE_TIMEOUT;
-                part(reader, writer, v5, reason).await;
+                part(reader, writer, v5, reason, reason.text()).await;
                 return Err(Error::Bad(reason, "nothing came within one and a half times the keep alive"));
             }
         }
@@ -239,10 +239,11 @@ async fn part<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     mut writer: Writer<W>,
     v5: bool,
     reason: Reason,
+    why: &str,
 ) {
     if v5 {
         // Without it the client learns by the end of the stream.
-        let _ = writer.queue(&Packet::Disconnect { reason, expiry: None });
+        let _ = writer.queue_because(&Packet::Disconnect { reason, expiry: None }, why);
     }
     let said = async { writer.flush().await.is_ok() && writer.shutdown().await.is_ok() };
     if timeout(CLOSE_TIMEOUT, said).await == Ok(true) {
@@ -275,9 +276,12 @@ async fn send<W: AsyncWrite + Unpin>(writer: &mut Writer<W>, link: &Link, packet
 
 /// Says why, as far as the version can, to a client whose first bytes were not a good CONNECT.
 async fn turn_away<W: AsyncWrite + Unpin>(write: W, version: Version, error: Error) -> Result<(), Error> {
-    if let Error::Bad(reason @ (Reason::UNSUPPORTED_VERSION | Reason::CLIENT_ID_NOT_VALID), _) = error {
+    // MQTT 5 has a code for everything; 3.1.1 has one for these two.
+    if let Error::Bad(reason, why) = error
+        && (version == Version::V5 || matches!(reason, Reason::UNSUPPORTED_VERSION | Reason::CLIENT_ID_NOT_VALID))
+    {
         let mut writer = Writer::new(write, version);
-        writer.queue(&Packet::ConnAck(Box::new(ConnAck::new(reason))))?;
+        writer.queue_because(&Packet::ConnAck(Box::new(ConnAck::new(reason))), why)?;
         let _ = timeout(CLOSE_TIMEOUT, writer.flush()).await;
     }
     Err(error)

@@ -179,7 +179,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("base64", &["admin/access.rs", "broker/access.rs"]),
     ("clap", &["cli/"]),
     ("ring", &["admin/access.rs", "admin/routes.rs", "broker/access.rs", "uplink/tls.rs"]),
-    ("rmqtt_codec", &["mqtt/wire.rs", "mqtt/wire/"]),
     ("rusqlite", &["store/"]),
     ("rustls", &["uplink/"]),
     ("rustls_native_certs", &["uplink/"]),
