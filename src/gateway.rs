@@ -19,8 +19,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin;
-use crate::broker::access::{Access, Users};
-use crate::broker::listener::Listener;
+use crate::broker::access::Access;
+use crate::broker::listener::door::{Door, DoorError};
+use crate::broker::listener::{Address, Listeners};
 use crate::broker::{self, Broker};
 use crate::bus::Poller;
 use crate::clock::Timestamp;
@@ -45,7 +46,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub struct Gateway {
     id: Arc<str>,
     broker: Broker,
-    broker_address: SocketAddr,
+    broker_addresses: Vec<Address>,
     page_address: SocketAddr,
     board: Board,
     /// The pollers and the exchange.
@@ -93,8 +94,8 @@ impl Stage {
 /// Why a gateway does not start.
 #[derive(Debug)]
 pub enum StartError {
-    /// The user list cannot be used.
-    Users(broker::access::UsersError),
+    /// The user list, or a certificate of a listener, cannot be used.
+    Doors(DoorError),
     /// The broker's port cannot be had.
     Broker(std::io::Error),
     /// The page's port cannot be had.
@@ -106,7 +107,7 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StartError::Users(e) => e.fmt(f),
+            StartError::Doors(e) => e.fmt(f),
             StartError::Broker(e) => e.fmt(f),
             StartError::Page(e) => e.fmt(f),
             StartError::Store(e) => e.fmt(f),
@@ -123,13 +124,10 @@ impl Gateway {
     /// When a port, the user list or the store cannot be had. A device, serial port or cloud that is not there is no
     /// error: it is tried until it is.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let access = access(&config)?;
-        let has_rules = !config.broker.acl.is_empty();
-        let max_packet = u32::try_from(config.broker.max_packet.0).unwrap_or(u32::MAX);
-        let listener = Listener::bind(&config.broker.listen, access.clone(), config.broker.max_clients, max_packet)
-            .await
-            .map_err(StartError::Broker)?;
-        let broker_address = listener.address().map_err(StartError::Broker)?;
+        let has_rules = config.broker.users.is_some() || !config.broker.acl.is_empty();
+        let (access, doors) = read_doors(config.broker.clone()).await.map_err(StartError::Doors)?;
+        let listeners = Listeners::bind(&config.broker, doors).await.map_err(StartError::Broker)?;
+        let broker_addresses = listeners.addresses();
         let admin = admin::bind(&config.admin).await.map_err(StartError::Page)?;
         let page_address = admin.address();
         let store_config = config.store.clone();
@@ -151,7 +149,7 @@ impl Gateway {
             config.store.commit.0,
             access,
             (store, recovered),
-            vec![broker_address.to_string()],
+            broker_addresses.iter().map(ToString::to_string).collect(),
             pulse("the broker".into()),
         );
         rest.spawn("the broker", task);
@@ -203,15 +201,15 @@ impl Gateway {
         let board =
             Board { gateway, buses, points: points_status, broker: broker_status, uplinks, store: store_status };
         rest.spawn("the page", admin.run(board.clone(), rest.stop.clone()));
-        rest.spawn("the listener", listener.run(broker.clone(), rest.stop.clone()));
+        rest.spawn("the listeners", listeners.run(broker.clone(), rest.stop.clone()));
         let id = config.gateway.id;
         broker.publish(vec![Message::retained(status::status_topic(&id), status::ONLINE)]).await;
-        Ok(Self { id, broker, broker_address, page_address, board, inward, uplinks: uplink_stage, rest, pulses })
+        Ok(Self { id, broker, broker_addresses, page_address, board, inward, uplinks: uplink_stage, rest, pulses })
     }
 
     /// Where MQTT clients connect.
-    pub fn broker_address(&self) -> SocketAddr {
-        self.broker_address
+    pub fn broker_addresses(&self) -> &[Address] {
+        &self.broker_addresses
     }
 
     /// Where the page is.
@@ -256,12 +254,9 @@ impl Gateway {
     }
 }
 
-fn access(config: &Config) -> Result<Arc<Access>, StartError> {
-    let users = match &config.broker.users {
-        Some(path) => Some(Users::load(path).map_err(StartError::Users)?),
-        None => None,
-    };
-    Ok(Arc::new(Access::new(users, config.broker.acl.clone())))
+/// As [`Door::all`], beside what runs.
+async fn read_doors(config: broker::Config) -> Result<(Arc<Access>, Vec<Door>), DoorError> {
+    tokio::task::spawn_blocking(move || Door::all(&config)).await.expect("reading files does not panic")
 }
 
 /// Says so when an uplink is gone from the config and its queue is not empty: its entries wait, and nothing new joins.

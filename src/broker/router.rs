@@ -49,6 +49,8 @@ pub enum Event {
     Publish(Message),
     /// The store has something to say.
     Store(store::Event),
+    /// Other users and rules are in force.
+    Access(Arc<Access>),
     /// Time goes by: the commit window, wills and expiries are looked at.
     Tick,
     /// The gateway stops: sessions are told, and everything open is written.
@@ -204,6 +206,7 @@ impl Router {
             Event::Store(store::Event::Loaded { queue, entries, complete }) => {
                 self.loaded(queue, entries, complete, now, effects);
             }
+            Event::Access(access) => self.set_access(access),
             Event::Tick => {
                 self.deadlines(now, effects);
                 if now.instant - self.swept >= SWEEP_EVERY {

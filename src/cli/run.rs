@@ -15,6 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::exit;
 use crate::admin::BindError;
 use crate::broker::access::UsersError;
+use crate::broker::listener::door::DoorError;
 use crate::config::Config;
 use crate::gateway::{Gateway, StartError};
 use crate::store::OpenError;
@@ -38,7 +39,8 @@ pub(super) fn run(config: Config) -> ExitCode {
             Ok(gateway) => gateway,
             Err(error) => return refuse(&error),
         };
-        tracing::info!("mqtt on {}, page on http://{}/", gateway.broker_address(), gateway.page_address());
+        let brokers: Vec<_> = gateway.broker_addresses().iter().map(ToString::to_string).collect();
+        tracing::info!("clients at {}; page at http://{}/", brokers.join(", "), gateway.page_address());
         // Outside systemd nobody listens, and that is fine.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         match gateway.run(stop).await {
@@ -60,8 +62,8 @@ pub(super) fn refuse(error: &StartError) -> ExitCode {
 fn code(error: &StartError) -> u8 {
     let denied = |e: &io::Error| e.kind() == io::ErrorKind::PermissionDenied;
     match error {
-        StartError::Users(UsersError::Read(_, e)) if denied(e) => exit::PERMISSION,
-        StartError::Users(_) => exit::CONFIG,
+        StartError::Doors(DoorError::Users(UsersError::Read(_, e))) if denied(e) => exit::PERMISSION,
+        StartError::Doors(_) => exit::CONFIG,
         StartError::Store(OpenError::Newer { .. } | OpenError::Foreign { .. }) => exit::CONFIG,
         StartError::Store(OpenError::Denied { .. }) => exit::PERMISSION,
         StartError::Broker(e) if denied(e) => exit::PERMISSION,

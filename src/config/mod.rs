@@ -182,10 +182,7 @@ fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Con
         devices.extend(device::read(&name, raw, &context, &mut profiles, out));
     }
     let mut broker = whole::<broker::Config>(&mut root, "broker", out, |section, out| {
-        let help = "set `users` to a file made with `fieldpost user add`, or listen on 127.0.0.1 only";
-        check::listen(section, "users", help, out);
-        check::files(section.texts("users"), &folder, out);
-        check::users(section.texts("users"), &folder, out);
+        check::broker(section, &folder, out);
     });
     let mut uplinks = Vec::new();
     for (name, raw) in root.take_named("uplink", out) {
@@ -209,10 +206,16 @@ fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Con
         store.path = folder.join(&store.path);
     }
     let mut admin = whole::<admin::Config>(&mut root, "admin", out, |section, out| {
-        check::listen(section, "password", "set `password`, or listen on 127.0.0.1 only", out);
+        let guarded = section.has("password");
+        check::listen(section, guarded, "password", "set `password`, or listen on 127.0.0.1 only", out);
     });
     admin.password = admin.password.map(|secret| secret.relative_to(&folder));
     broker.users = broker.users.map(|path| folder.join(path));
+    for tls in broker.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut()) {
+        for path in [Some(&mut tls.certificate), Some(&mut tls.key), tls.clients.as_mut()].into_iter().flatten() {
+            *path = folder.join(&*path);
+        }
+    }
     root.finish(out);
 
     check::units(&devices, out);

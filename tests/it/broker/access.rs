@@ -21,6 +21,14 @@ async fn add_user(file: &Path, name: &str, password: &str) {
     assert!(child.wait().await.unwrap().success());
 }
 
+/// A broker with this list of users.
+fn listed(users: &Path) -> String {
+    format!("[broker]\nlisten = \"@mqtt@\"\nusers = \"{}\"\n", users.display())
+}
+
+/// The rule that allows every user everything.
+const ALL: &str = "[[broker.acl]]\nread = [\"#\"]\nwrite = [\"#\"]\n";
+
 async fn mosquitto_passwd(args: &[&str], file: &Path, name: &str, password: &str) {
     let mut command = Command::new("mosquitto_passwd");
     let status = command.args(args).arg("-b").arg(file).args([name, password]).status().await;
@@ -34,7 +42,7 @@ async fn only_who_knows_the_password_connects() {
     add_user(&users, "ada", "pass:wörd").await;
     add_user(&users, "bob", "first").await;
     add_user(&users, "bob", "second").await;
-    let gateway = Gateway::start(&format!("[broker]\nlisten = \"@mqtt@\"\nusers = \"{}\"\n", users.display())).await;
+    let gateway = Gateway::start(&format!("{}{ALL}", listed(&users))).await;
     let mut paho = Paho::start(&gateway);
     // The codes for a wrong password and for none, of each version as paho names them.
     for (version, wrong, none) in [(3, 134, 135), (4, 134, 135), (5, 134, 135)] {
@@ -68,7 +76,7 @@ async fn a_list_by_mosquitto_passwd_is_read_as_it_is() {
     let users = folder.path().join("users");
     mosquitto_passwd(&["-c"], &users, "new", "one").await;
     mosquitto_passwd(&["-H", "sha512"], &users, "old", "two").await;
-    let gateway = Gateway::start(&format!("[broker]\nlisten = \"@mqtt@\"\nusers = \"{}\"\n", users.display())).await;
+    let gateway = Gateway::start(&format!("{}{ALL}", listed(&users))).await;
     for (user, password, code) in [("new", "one", 0), ("old", "two", 0), ("new", "two", 4), ("old", "one", 4)] {
         let args = ["-u", user, "-P", password, "-t", "t", "-m", "x"];
         assert_eq!(mosquitto::run(&gateway, "mosquitto_pub", &args).await.0, Some(code), "{user} {password}");
