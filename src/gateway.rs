@@ -5,6 +5,7 @@
 //! closes the store. What is unsent stays in the store.
 
 mod exchange;
+pub mod reload;
 mod watchdog;
 
 use std::collections::HashMap;
@@ -32,6 +33,7 @@ use crate::status::{self, Board, Pulse};
 use crate::store::{OpenError, Store};
 use crate::uplink::Uplink;
 use exchange::Exchange;
+use reload::Reload;
 
 /// Reports that wait for the exchange before a poller waits.
 const REPORTS: usize = 256;
@@ -49,6 +51,7 @@ pub struct Gateway {
     broker_addresses: Vec<Address>,
     page_address: SocketAddr,
     board: Board,
+    reload: Arc<Reload>,
     /// The pollers and the exchange.
     inward: Stage,
     uplinks: Stage,
@@ -124,7 +127,7 @@ impl Gateway {
     /// When a port, the user list or the store cannot be had. A device, serial port or cloud that is not there is no
     /// error: it is tried until it is.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let has_rules = config.broker.users.is_some() || !config.broker.acl.is_empty();
+        let guarded = config.broker.is_guarded();
         let (access, doors) = read_doors(config.broker.clone()).await.map_err(StartError::Doors)?;
         let listeners = Listeners::bind(&config.broker, doors).await.map_err(StartError::Broker)?;
         let broker_addresses = listeners.addresses();
@@ -154,6 +157,7 @@ impl Gateway {
         );
         rest.spawn("the broker", task);
 
+        let reload = Arc::new(Reload::new(&config, broker.clone(), listeners.doors()));
         // The uplinks' sessions come before everything that publishes, so that nothing passes them by.
         let mut uplinks = Vec::new();
         retire_uplinks(&broker, &config).await;
@@ -191,7 +195,7 @@ impl Gateway {
         });
         let mapping = Mapping::new(config.gateway.id.clone(), config.routes);
         // The exchange does not know who sent a command, and so not where that client may publish.
-        let mapping = if has_rules { mapping.without_responses() } else { mapping };
+        let mapping = if guarded { mapping.without_responses() } else { mapping };
         let exchange = Exchange::new(mapping, broker.clone(), reported, commands, points);
         // It ends when the last poller has: what they have reported is still published.
         inward.spawn("the exchange", exchange.run(pulse("the exchange".into())));
@@ -204,7 +208,18 @@ impl Gateway {
         rest.spawn("the listeners", listeners.run(broker.clone(), rest.stop.clone()));
         let id = config.gateway.id;
         broker.publish(vec![Message::retained(status::status_topic(&id), status::ONLINE)]).await;
-        Ok(Self { id, broker, broker_addresses, page_address, board, inward, uplinks: uplink_stage, rest, pulses })
+        Ok(Self {
+            id,
+            broker,
+            broker_addresses,
+            page_address,
+            board,
+            reload,
+            inward,
+            uplinks: uplink_stage,
+            rest,
+            pulses,
+        })
     }
 
     /// Where MQTT clients connect.
@@ -215,6 +230,11 @@ impl Gateway {
     /// Where the page is.
     pub fn page_address(&self) -> SocketAddr {
         self.page_address
+    }
+
+    /// The way to change users, rules and certificates while it runs.
+    pub fn reload(&self) -> Arc<Reload> {
+        self.reload.clone()
     }
 
     /// What the parts report.

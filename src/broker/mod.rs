@@ -105,6 +105,11 @@ impl Config {
         let plain = (!self.listen.is_empty()).then(|| listener::config::Config::plain(self.listen.as_str()));
         plain.into_iter().chain(self.listeners.iter().cloned()).collect()
     }
+
+    /// Whether anything is denied to anybody.
+    pub fn is_guarded(&self) -> bool {
+        self.users.is_some() || !self.acl.is_empty()
+    }
 }
 
 impl Default for Config {

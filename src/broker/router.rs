@@ -140,6 +140,8 @@ pub struct Router {
     received: u64,
     sent: u64,
     dropped: u64,
+    /// Publishes that the rules forbid.
+    refused: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -173,6 +175,7 @@ impl Router {
             received: 0,
             sent: 0,
             dropped: 0,
+            refused: 0,
         };
         for message in &recovered.retained {
             router.retained.set(message);
@@ -372,6 +375,7 @@ impl Router {
             received: self.received,
             sent: self.sent,
             dropped: self.dropped,
+            refused: self.refused,
             queues,
         }
     }

@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     on_runtime(async {
         match start(args).await {
             Ok((gateway, plant, cloud)) => {
-                let stop = stop_signal();
+                let stop = stop_signal(true);
                 let code = output::print(&greeting(args, &gateway, cloud.address()));
                 let ended = gateway.run(stop).await;
                 plant.stop().await;

@@ -2,7 +2,8 @@
 //!
 //! In reading order: [`source`] holds the files and says which of them a place is in; [`section`] reads a table key by
 //! key; [`diagnostic`] shows what is wrong, where, and what to do. [`gateway`], [`bus`], [`device`] and [`route`] read
-//! their sections, [`profiles`] finds device types, [`check`] sees what no part can see alone.
+//! their sections, [`profiles`] finds device types, [`check`] sees what no part can see alone, [`settings`] what a
+//! reload changes.
 
 mod bus;
 pub(crate) mod check;
@@ -14,6 +15,7 @@ mod profiles;
 mod reference;
 mod route;
 mod section;
+mod settings;
 mod source;
 
 use std::collections::HashMap;
@@ -28,6 +30,7 @@ use crate::{admin, broker, status, store, uplink};
 
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use gateway::Gateway;
+pub use settings::Settings;
 
 use device::Context;
 use profiles::Profiles;
@@ -50,6 +53,8 @@ pub struct Config {
     pub uplinks: Vec<(Arc<str>, uplink::Config)>,
     pub store: store::Config,
     pub admin: admin::Config,
+    /// What is set, to be compared with another config.
+    pub settings: Settings,
     /// What works, but hardly as it was meant.
     pub warnings: Diagnostics,
 }
@@ -165,6 +170,7 @@ fn merge<'i>(all: &mut DeTable<'i>, more: DeTable<'i>, out: &mut Diagnostics) {
 
 /// The config that the tables mean.
 fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Config> {
+    let settings = Settings::new(&all);
     let mut root = Section::new(Raw::new(0..0, DeValue::Table(all)), "the config", out)?;
     let (gateway, routing, every) = {
         let raw = root.take_raw("gateway");
@@ -237,6 +243,7 @@ fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Con
         uplinks,
         store,
         admin,
+        settings,
         warnings: Diagnostics::default(),
     })
 }
