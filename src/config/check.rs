@@ -34,9 +34,16 @@ pub(super) fn broker(section: &Section<'_>, folder: &Path, out: &mut Diagnostics
     let help = "set `users` to a file made with `fieldpost user add`; or write anonymous = \"always\", when everybody \
                 who reaches it may do everything; or listen on 127.0.0.1 only";
     let users = section.has("users");
+    let nobody = |part: &Section<'_>, out: &mut Diagnostics| {
+        for (_, span) in part.texts("anonymous").into_iter().filter(|(who, _)| *who == "never" && !users) {
+            let why = "nobody could connect: no user name is no way in, and there is no list of `users`";
+            out.push(Diagnostic::error(why).at(span).help(help.to_owned()));
+        }
+    };
     let open = |part: &Section<'_>| part.texts("anonymous").first().is_some_and(|(who, _)| *who == "always");
     if section.texts("listen").iter().all(|(text, _)| !text.is_empty()) {
         listen(section, users || open(section), "users", help, out);
+        nobody(section, out);
     }
     for part in section.parts("listener") {
         let tls = part.part("tls");
@@ -44,6 +51,13 @@ pub(super) fn broker(section: &Section<'_>, folder: &Path, out: &mut Diagnostics
         let certified = has("require-certificate") || has("user-from-certificate");
         let all = open(&part) || open(section) && !part.has("anonymous");
         listen(&part, users || certified || all, "users", help, out);
+        if !certified {
+            nobody(&part, out);
+        }
+        for (_, span) in part.texts("origins").into_iter().filter(|_| !part.is_true("websocket")) {
+            let why = "`origins` is about pages in browsers, which come over WebSocket only";
+            out.push(Diagnostic::error(why).at(span).help("add websocket = true, or take `origins` away".to_owned()));
+        }
         for key in ["certificate", "key", "clients"] {
             files(part.text_within("tls", key), folder, out);
         }
