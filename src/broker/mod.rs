@@ -63,6 +63,7 @@ pub struct Config {
     /// Connections that have not said CONNECT yet; the oldest makes place for a new one.
     pub max_waiting: u16,
     /// How long each handshake may take: TLS, HTTP, CONNECT.
+    #[serde(deserialize_with = "connect_timeout")]
     pub connect_timeout: Period,
     /// New connections a second from one address, this machine aside; ten times as many may come at once. 0 for any
     /// number.
@@ -104,6 +105,15 @@ fn packet_size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Size
         Ok(size)
     } else {
         Err(serde::de::Error::custom(format!("max-packet is from \"1KiB\" to \"256MiB\", not {size}")))
+    }
+}
+
+fn connect_timeout<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Period, D::Error> {
+    match Period::deserialize(deserializer)? {
+        period if period.0 >= Duration::from_secs(1) => Ok(period),
+        period => {
+            Err(serde::de::Error::custom(format!("connect-timeout is at least 1s, not {period}: nobody is that fast")))
+        }
     }
 }
 
