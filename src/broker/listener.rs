@@ -161,6 +161,13 @@ async fn serve(
     // CONNACK goes before all else, also to a client whose next packet is a bad one.
     let Some(answer) = link.recv().await else { return Ok(()) };
     send(&mut writer, &link, &answer).await?;
+    if let Some(Packet::ConnAck(ack)) = answer.first()
+        && ack.reason.is_error()
+    {
+        // Whatever it sends behind that is not looked at (MQTT-3.1.4-6), nor answered (MQTT-3.14.0-1).
+        leave(reader, writer).await;
+        return Ok(());
+    }
     carry(reader, writer, link, &connect).await
 }
 
@@ -187,6 +194,8 @@ async fn carry<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
                     link.send(packets).await;
                 }
                 Err(Error::Bad(reason, what)) => {
+                    // Its will does not wait until it has gone.
+                    drop(link);
                     part(reader, writer, v5, reason).await;
                     return Err(Error::Bad(reason, what));
                 }
@@ -195,7 +204,7 @@ async fn carry<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
             packets = link.recv(), if pending < HIGH_WATER => match packets {
                 Some(packets) => send(&mut writer, &link, &packets).await?,
                 None => {
-                    let _ = timeout(CLOSE_TIMEOUT, async { writer.flush().await?; writer.shutdown().await }).await;
+                    leave(reader, writer).await;
                     return Ok(());
                 }
             },
@@ -208,6 +217,7 @@ async fn carry<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
             }
             () = sleep_until(deadline) => {
                 let reason = Reason::KEEP_ALIVE_TIMEOUT;
+                drop(link);
                 part(reader, writer, v5, reason).await;
                 return Err(Error::Bad(reason, "nothing came within one and a half times the keep alive"));
             }
@@ -217,7 +227,7 @@ async fn carry<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
 
 /// Ends a connection from this side, and says why where the version can.
 async fn part<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
-    mut reader: Reader<R>,
+    reader: Reader<R>,
     mut writer: Writer<W>,
     v5: bool,
     reason: Reason,
@@ -226,6 +236,11 @@ async fn part<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         // Without it the client learns by the end of the stream.
         let _ = writer.queue(&Packet::Disconnect { reason, expiry: None });
     }
+    leave(reader, writer).await;
+}
+
+/// Ends a connection behind the last words that are gathered.
+async fn leave<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(mut reader: Reader<R>, mut writer: Writer<W>) {
     let said = async { writer.flush().await.is_ok() && writer.shutdown().await.is_ok() };
     if timeout(CLOSE_TIMEOUT, said).await == Ok(true) {
         // Closing on what it still sends would be a reset, which takes our last words from it.
