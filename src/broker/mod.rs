@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::clock::Timestamp;
 use crate::message::Message;
@@ -333,6 +333,9 @@ impl Task {
         let mut effects = Effects::default();
         let mut inputs = Vec::with_capacity(256);
         let mut stopping = Instant::now();
+        // What the last run's end left to be done comes before everything else: wills, above all.
+        self.router.apply(Event::Tick, now(), &mut effects);
+        let mut hurry = None;
         loop {
             tokio::select! {
                 n = self.inputs.recv_many(&mut inputs, 256) => {
@@ -357,7 +360,9 @@ impl Task {
                     self.router.apply(Event::Tick, now(), &mut effects);
                     self.tell_sys(&mut effects);
                 }
+                () = sleep_until(hurry.unwrap_or(stopping)), if hurry.is_some() => {}
             }
+            hurry = self.router.hurry(now(), &mut effects);
             self.carry_out(&mut effects);
             self.tell();
             if self.stopped.is_some() && (self.router.is_drained() || stopping.elapsed() > STOP_TIMEOUT) {

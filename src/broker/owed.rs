@@ -113,6 +113,7 @@ impl Cursor {
             qos: self.options.qos.min(message.qos),
             retain: true,
             subscription_ids: self.subscription_id.into_iter().collect(),
+            seq: 0,
             share: None,
         }
     }

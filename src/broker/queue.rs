@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::session::packet_id;
 use crate::message::{Message, QoS};
+use crate::mqtt::Publish;
 use crate::store::{Delivery, EntryId};
 
 /// An entry on its way to a session.
@@ -18,6 +20,22 @@ pub struct Queued {
     pub id: EntryId,
     pub message: Arc<Message>,
     pub delivery: Delivery,
+}
+
+impl Queued {
+    /// The packet that delivers it, for the first time.
+    pub fn publish(&self) -> Publish {
+        let Delivery { qos, retain, ref subscription_ids, seq, .. } = self.delivery;
+        Publish {
+            id: (qos > QoS::AtMostOnce).then(|| packet_id(seq)),
+            dup: false,
+            qos,
+            retain,
+            message: self.message.clone(),
+            topic_alias: None,
+            subscription_ids: subscription_ids.clone(),
+        }
+    }
 }
 
 /// The queue.
@@ -213,7 +231,8 @@ mod tests {
     const BOUND: Bound = Bound { entries: 4, bytes: 1 << 20 };
 
     fn entry(id: u64) -> Queued {
-        let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), share: None };
+        let delivery =
+            Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: id, share: None };
         Queued { id: EntryId(id), message: Arc::new(Message::new("t", "x")), delivery }
     }
 

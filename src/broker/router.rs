@@ -1,21 +1,24 @@
 //! Who gets what: the single owner of all sessions. Pure: events in, effects out, no socket, no clock, no `async`.
 //!
 //! One rule carries the promise of the whole: a publisher's PUBACK (or PUBREC) goes out when its message is durable for
-//! every durable queue that it entered, which the [`Tail`] knows.
+//! every durable queue that it entered, which the [`Tail`] knows. At QoS 2 the same holds for each further step of an
+//! exchange that a session has to remember.
 //!
-//! The router's doings stand in files of their own: [`connect`](self::connect) (sessions come and go), [`subscribe`],
-//! [`publish`] (messages come in), [`matching`] (whom they reach), [`deliver`] (messages go out and are acknowledged),
-//! [`retain`] (retained messages for new subscriptions), [`share`] (what a member of a share leaves behind) and [`room`]
-//! (how much may wait, and who lost what).
+//! The router's doings stand in files of their own: [`connect`](self::connect) (sessions come and go), [`will`],
+//! [`subscribe`], [`publish`] (messages come in), [`matching`] (whom they reach), [`retain`] (retained messages for new
+//! subscriptions), [`deliver`] (messages go out and are acknowledged), [`share`] (what a member of a share leaves behind),
+//! [`room`] (how much may wait, and who lost what) and [`recover`] (what the store's last run left).
 
 mod connect;
 mod deliver;
 mod matching;
 mod publish;
+mod recover;
 mod retain;
 mod room;
 mod share;
 mod subscribe;
+mod will;
 #[cfg(test)]
 mod tests;
 
@@ -27,16 +30,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::access::Access;
-use super::queue::{Bound, Queue, QueueFull};
+use super::queue::{Bound, QueueFull};
 use super::retained::Retained;
-use super::session::{Incoming, LinkId, Session};
+use super::session::{LinkId, Session};
 use super::sys;
-use super::topics::{SessionKey, Subscriber, Topics};
+use super::topics::{SessionKey, Topics};
 use crate::clock::Timestamp;
 use crate::message::{Message, QoS};
-use crate::mqtt::{Ack, Packet, PacketId, Reason, topic};
+use crate::mqtt::{Packet, PacketId, Reason};
 use crate::status;
-use crate::store::tail::Tail;
+use crate::store::tail::{Tail, Told};
 use crate::store::{self, Batch, EntryId, QueueId, Recovered};
 use matching::Matches;
 use room::{Loss, Losses, Room};
@@ -117,9 +120,19 @@ pub struct Limits {
     pub retained: usize,
 }
 
-/// Who waits for a message to be durable.
+/// Who waits for something to be durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Waiter {
+enum Waiter {
+    /// A publisher for its message: PUBACK or PUBREC.
+    Publisher(Publisher),
+    /// A reader that has a QoS 2 delivery, at this place: PUBREL.
+    Reader { session: SessionKey, seq: u64 },
+    /// A publisher that knows of that: PUBCOMP.
+    Releaser { session: SessionKey, id: PacketId },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Publisher {
     session: SessionKey,
     link: LinkId,
     id: PacketId,
@@ -141,6 +154,10 @@ pub struct Router {
     next_key: u32,
     next_queue: u32,
     next_entry: EntryId,
+    /// Entries up to this one are on the disk, unless they are done.
+    durable: EntryId,
+    /// Sessions whose next delivery waits for that.
+    waiting: BTreeSet<SessionKey>,
     topics: Topics,
     retained: Retained,
     tail: Tail<Waiter>,
@@ -188,6 +205,8 @@ impl Router {
             next_key: 0,
             next_queue: recovered.next_queue.max(1),
             next_entry: recovered.next_id.max(EntryId(1)),
+            durable: EntryId(recovered.next_id.0.saturating_sub(1)),
+            waiting: BTreeSet::new(),
             topics: Topics::default(),
             retained: Retained::default(),
             tail: Tail::default(),
@@ -205,12 +224,7 @@ impl Router {
             dropped: 0,
             expired: 0,
         };
-        for message in &recovered.retained {
-            router.retained.set(message);
-        }
-        for (saved, depth) in recovered.sessions {
-            router.recover(saved, depth, now);
-        }
+        router.recover(recovered, now);
         router
     }
 
@@ -231,7 +245,7 @@ impl Router {
             }
             Event::Gone { link } => self.gone(link, now, effects),
             Event::Publish(message) => {
-                self.publish(None, Arc::new(message), now, effects);
+                self.publish(None, Arc::new(message), None, now, effects);
             }
             Event::Store(store::Event::Committed { dropped, full }) => self.committed(&dropped, full, now, effects),
             Event::Store(store::Event::Loaded { queue, entries, complete }) => {
@@ -282,10 +296,22 @@ impl Router {
         self.gone(link, now, effects);
     }
 
+    /// Hands a batch to the store when somebody waits for that: to be called when all that has come is applied. When
+    /// there will be one later, returns the time.
+    pub fn hurry(&mut self, now: Now, effects: &mut Effects) -> Option<Instant> {
+        let at = self.tail.urgent_at(self.limits.commit, now.instant)?;
+        if at > now.instant {
+            return Some(at);
+        }
+        self.commit(now, effects);
+        None
+    }
+
     fn committed(&mut self, dropped: &[(QueueId, store::Lost)], full: bool, now: Now, effects: &mut Effects) {
         self.full = full;
         let (released, until) = self.tail.committed();
         if let Some(until) = until {
+            self.durable = until;
             self.sessions.values_mut().filter(|s| s.durable.is_some()).for_each(|s| s.queue.committed(until));
         }
         for (queue, lost) in dropped {
@@ -296,36 +322,27 @@ impl Router {
             self.lost(key, lost.entries, Loss::GaveWay);
             if let Some(session) = self.sessions.get_mut(&key) {
                 // What is on its way goes on.
-                let on_way = session.inflight.iter().filter(|i| !i.released && i.entry.id <= lost.until).count() as u64;
+                let on_way = session.published().filter(|entry| entry.id <= lost.until).count() as u64;
                 session.queue.dropped(lost.entries.saturating_sub(on_way), lost.until);
             }
         }
         for waiter in released {
-            self.release(waiter, effects);
+            self.tell(Told { waiter, written: true }, effects);
+        }
+        for key in std::mem::take(&mut self.waiting) {
+            self.pump(key, now, effects);
         }
         if self.stopping {
             self.commit(now, effects);
         }
     }
 
-    /// Tells a publisher that its message is durable.
-    fn release(&mut self, waiter: Waiter, effects: &mut Effects) {
-        let Waiter { session, link, id, qos, reason, number } = waiter;
-        if !self.gates.opens(number) {
-            return;
-        }
-        let Some(session) = self.sessions.get_mut(&session) else { return };
-        let connection = session.connection.map(|c| c.link);
-        if qos == QoS::AtLeastOnce {
-            // A client that lost its connection meanwhile sends it again.
-            if connection == Some(link) {
-                effects.send(link, Packet::PubAck(Ack { id, reason }));
-            }
-        } else if session.incoming.get(&id) == Some(&Incoming::Pending(number)) {
-            session.incoming.insert(id, Incoming::Received);
-            if let Some(link) = connection {
-                effects.send(link, Packet::PubRec(Ack { id, reason }));
-            }
+    /// Tells somebody that what was waited for is durable.
+    fn tell(&mut self, told: Told<Waiter>, effects: &mut Effects) {
+        match told.waiter {
+            Waiter::Publisher(publisher) => self.taken(publisher, told.written, effects),
+            Waiter::Reader { session, seq } => self.release(session, seq, true, effects),
+            Waiter::Releaser { session, id } => self.complete(session, id, effects),
         }
     }
 
@@ -343,8 +360,7 @@ impl Router {
         while self.deadlines.first().is_some_and(|(at, _)| *at <= now.instant) {
             let Some((_, key)) = self.deadlines.pop_first() else { return };
             let Some(session) = self.sessions.get_mut(&key) else { continue };
-            if session.will_due.is_some_and(|due| due <= now.instant) {
-                session.will_due = None;
+            if session.will_due.take_if(|due| *due <= now.instant).is_some() {
                 self.publish_will(key, now, effects);
             }
             if self.sessions.get(&key).is_some_and(|s| s.ends.is_some_and(|ends| ends <= now.instant)) {
@@ -392,7 +408,7 @@ impl Router {
             // A session that lives in RAM only is shown once it has lost something.
             .filter(|s| s.durable.is_some() || s.dropped > 0)
             .map(|s| {
-                let inflight = s.inflight.iter().find(|i| !i.released).map(|i| i.entry.message.at);
+                let inflight = s.published().next().map(|entry| entry.message.at);
                 let oldest = inflight.or_else(|| s.queue.front().map(|e| e.message.at));
                 let oldest = oldest.or(s.oldest_on_disk.filter(|_| s.queue.has_spilled()));
                 status::Queue {
@@ -446,32 +462,6 @@ impl Router {
 
     fn session(&mut self, key: SessionKey) -> Option<&mut Session> {
         self.sessions.get_mut(&key)
-    }
-
-    fn recover(&mut self, saved: store::Session, depth: store::Depth, now: Now) {
-        let key = self.new_key();
-        let mut session = Session::new(saved.client_id.clone(), Queue::recovered(depth.entries));
-        session.durable = Some(saved.queue);
-        session.expiry = saved.expiry;
-        // A session that was connected when the last run ended was left by that end.
-        let left = saved.left.unwrap_or(now.wall);
-        session.left = Some(left);
-        session.oldest_on_disk = depth.oldest;
-        if saved.expiry != u32::MAX {
-            let ends = now.instant + Duration::from_secs(saved.expiry.into()).saturating_sub(left.age_at(now.wall));
-            session.ends = Some(ends);
-            self.deadlines.insert((ends, key));
-        }
-        // A database is input as well.
-        for subscription in saved.subscriptions.into_iter().filter(|s| topic::check_filter(&s.filter).is_ok()) {
-            let subscriber = Subscriber { session: key, options: subscription.options, id: subscription.id };
-            self.topics.subscribe(&subscription.filter, subscriber);
-            session.subscriptions.insert(subscription.filter, (subscription.options, subscription.id));
-        }
-        self.by_client.insert(saved.client_id, key);
-        self.by_queue.insert(saved.queue, key);
-        self.next_queue = self.next_queue.max(saved.queue.0.saturating_add(1));
-        self.sessions.insert(key, session);
     }
 
     fn new_key(&mut self) -> SessionKey {

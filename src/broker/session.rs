@@ -36,10 +36,14 @@ pub struct Session {
     pub queue: Queue,
     /// Retained messages that are not in the queue yet.
     pub owed: Owed,
-    /// Deliveries sent and not done, in the order they were sent.
+    /// Deliveries sent and not done, in the order they were sent, which is that of their places.
     pub inflight: VecDeque<InFlight>,
-    next_id: u16,
-    /// QoS 2 publishes of the client between PUBLISH and PUBREL.
+    /// The place of the last delivery of QoS 1 or 2.
+    pub last_seq: u64,
+    /// The last place that was sent, and up to which one a delivery may have been sent before.
+    pub sent: u64,
+    pub sent_before: u64,
+    /// QoS 2 publishes of the client between PUBLISH and PUBCOMP.
     pub incoming: HashMap<PacketId, Incoming>,
     pub will: Option<Will>,
     /// When the will is due: its client is gone and its delay runs.
@@ -68,10 +72,20 @@ pub struct Connection {
 /// A delivery that was sent.
 #[derive(Clone, Debug)]
 pub struct InFlight {
-    pub id: PacketId,
-    pub entry: Queued,
-    /// QoS 2: the client has it (PUBREC), PUBREL was sent.
-    pub released: bool,
+    /// Its place: [`store::Delivery::seq`].
+    pub seq: u64,
+    pub stage: Stage,
+}
+
+/// How far an outgoing QoS 1 or 2 delivery is.
+#[derive(Clone, Debug)]
+pub enum Stage {
+    /// PUBLISH was sent.
+    Published(Queued),
+    /// QoS 2: PUBREC came. PUBREL is sent when that is on the disk.
+    Received,
+    /// QoS 2: PUBREL was sent. `recorded` when the disk knows.
+    Released { recorded: bool },
 }
 
 /// How far an incoming QoS 2 publish is.
@@ -79,9 +93,21 @@ pub struct InFlight {
 pub enum Incoming {
     /// Routed, not yet durable: PUBREC is still to be sent. The number is that of the publish.
     Pending(u64),
-    /// PUBREC was sent.
-    Received,
+    /// PUBREC was sent. `recorded` when the disk knows.
+    Received { recorded: bool },
+    /// PUBREL came. PUBCOMP is sent when the disk has forgotten the id: it may then be used for another message.
+    Closing,
 }
+
+/// The packet id of the delivery at this place. As deliveries are sent in order and only so many are in flight, no two
+/// of them have the same; and after a restart each has the one that it had before.
+pub fn packet_id(seq: u64) -> PacketId {
+    let id = u16::try_from(seq.wrapping_sub(1) % IDS + 1).expect("65535 at most");
+    PacketId::new(id).expect("1 at least")
+}
+
+/// How many packet ids there are.
+pub const IDS: u64 = 65_535;
 
 impl Session {
     /// A session without subscriptions.
@@ -98,7 +124,9 @@ impl Session {
             queue,
             owed: Owed::default(),
             inflight: VecDeque::new(),
-            next_id: 0,
+            last_seq: 0,
+            sent: 0,
+            sent_before: 0,
             incoming: HashMap::new(),
             will: None,
             will_due: None,
@@ -108,35 +136,58 @@ impl Session {
         }
     }
 
-    /// A packet id that is not in flight. The window is far smaller than the 65 535 ids, so there is one.
-    pub fn free_id(&mut self) -> PacketId {
-        loop {
-            self.next_id = self.next_id.wrapping_add(1);
-            if let Some(id) = PacketId::new(self.next_id)
-                && !self.inflight.iter().any(|i| i.id == id)
-            {
-                return id;
-            }
-        }
+    /// Gives the next place to a delivery of QoS 1 or 2.
+    pub fn next_seq(&mut self) -> u64 {
+        self.last_seq += 1;
+        self.last_seq
     }
 
-    /// Where in flight the delivery with this id and state is.
-    pub fn inflight_place(&self, id: PacketId, qos: QoS, released: bool) -> Option<usize> {
-        self.inflight.iter().position(|i| i.id == id && i.entry.delivery.qos == qos && i.released == released)
+    /// Whether the packet id of the delivery at this place may still be in use by another one.
+    pub fn is_id_in_use(&self, seq: u64) -> bool {
+        let ends = [self.inflight.front(), self.inflight.back()];
+        ends.into_iter().flatten().any(|i| seq.abs_diff(i.seq) >= IDS)
+    }
+
+    /// Puts a delivery in flight.
+    pub fn set_in_flight(&mut self, inflight: InFlight) {
+        // In front of others only after a restart: an older one that was released then is known before those on disk.
+        let place = self.inflight.partition_point(|i| i.seq < inflight.seq);
+        self.inflight.insert(place, inflight);
+    }
+
+    /// Where in flight the delivery with this packet id is.
+    pub fn inflight_place(&self, id: PacketId) -> Option<usize> {
+        let oldest = self.inflight.front()?.seq;
+        let ahead = (u64::from(id.get()) + IDS - u64::from(packet_id(oldest).get())) % IDS;
+        self.inflight.binary_search_by_key(&(oldest + ahead), |i| i.seq).ok()
+    }
+
+    /// The entries that were sent and are not done, in order.
+    pub fn published(&self) -> impl Iterator<Item = &Queued> {
+        self.inflight.iter().filter_map(|i| if let Stage::Published(entry) = &i.stage { Some(entry) } else { None })
+    }
+
+    /// Whether a delivery has to be on the disk before it may be sent: at QoS 2, if it were sent and then lost here,
+    /// its publisher would send it again, and the client would have it twice. The gateway's own parts see to that
+    /// themselves.
+    pub fn waits_for_disk(&self, qos: QoS) -> bool {
+        qos == QoS::ExactlyOnce && self.durable.is_some() && self.connection.is_some_and(|c| !c.trusted)
     }
 
     /// Entries not yet acknowledged by the reader.
     pub fn depth(&self) -> u64 {
-        self.queue.len() + self.inflight.iter().filter(|i| !i.released).count() as u64
+        self.queue.len() + self.published().count() as u64
     }
 
     /// As the store keeps it, when it does.
     pub fn to_store(&self) -> Option<store::Session> {
         Some(store::Session {
             client_id: self.client_id.clone(),
+            user: self.user.clone(),
             queue: self.durable?,
             expiry: self.expiry,
             left: self.left,
+            sent: self.sent,
             subscriptions: self
                 .subscriptions
                 .iter()
@@ -147,5 +198,42 @@ impl Session {
                 })
                 .collect(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Delivery, EntryId};
+
+    #[test]
+    fn packet_ids_go_round_and_lead_back_to_their_place() {
+        assert_eq!([1, 65_535, 65_536].map(|seq| packet_id(seq).get()), [1, 65_535, 1]);
+        let mut session = Session::new("c".into(), Queue::default());
+        session.last_seq = 65_530;
+        for _ in 0..10 {
+            let seq = session.next_seq();
+            session.inflight.push_back(InFlight { seq, stage: Stage::Received });
+        }
+        session.inflight.remove(3);
+        for (place, inflight) in session.inflight.iter().enumerate() {
+            assert_eq!(session.inflight_place(packet_id(inflight.seq)), Some(place));
+        }
+        assert_eq!(session.inflight_place(packet_id(65_534)), None, "it is done");
+        assert_eq!(session.inflight_place(packet_id(65_541)), None, "it was not sent");
+        assert!(!session.is_id_in_use(65_531 + IDS - 1) && session.is_id_in_use(65_531 + IDS));
+    }
+
+    #[test]
+    fn only_what_is_published_counts_as_not_yet_delivered() {
+        let mut session = Session::new("c".into(), Queue::default());
+        let delivery =
+            Delivery { qos: QoS::ExactlyOnce, retain: false, subscription_ids: Vec::new(), seq: 1, share: None };
+        let entry = Queued { id: EntryId(1), message: Arc::new(crate::message::Message::new("t", "x")), delivery };
+        for stage in [Stage::Published(entry), Stage::Received, Stage::Released { recorded: true }] {
+            let seq = session.next_seq();
+            session.inflight.push_back(InFlight { seq, stage });
+        }
+        assert_eq!(session.depth(), 1);
     }
 }

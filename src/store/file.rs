@@ -16,7 +16,10 @@ use super::tables::{Books, Bounds, Tables};
 use super::{QueueId, Recovered, Session};
 
 /// The schema, step by step: step n leads from `user_version` n to n + 1.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001-queues-sessions-retained.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/0001-queues-sessions-retained.sql"),
+    include_str!("../../migrations/0002-handshakes-wills.sql"),
+];
 
 /// `PRAGMA application_id` of a store: "FPst".
 const APPLICATION_ID: i32 = 0x4650_7374;

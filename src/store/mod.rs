@@ -30,7 +30,7 @@ use serde::Deserialize;
 
 use crate::clock::Timestamp;
 use crate::message::{Message, QoS};
-use crate::mqtt::SubscribeOptions;
+use crate::mqtt::{PacketId, SubscribeOptions};
 use crate::units::{Period, Size};
 
 pub use db::Store;
@@ -76,6 +76,8 @@ pub struct Delivery {
     pub qos: QoS,
     pub retain: bool,
     pub subscription_ids: Vec<u32>,
+    /// Its place among the queue's deliveries of QoS 1 and 2, from 1; its packet id follows from it. 0 at QoS 0.
+    pub seq: u64,
     /// The shared filter by which this queue got it instead of another; not kept on disk.
     pub share: Option<Arc<str>>,
 }
@@ -92,11 +94,15 @@ pub struct Append {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Session {
     pub client_id: Arc<str>,
+    /// As whom its client connected.
+    pub user: Option<Arc<str>>,
     pub queue: QueueId,
     /// Session expiry interval, in seconds; `u32::MAX` never expires.
     pub expiry: u32,
     /// When its client left; none while it is connected.
     pub left: Option<Timestamp>,
+    /// The last [`Delivery::seq`] that was sent, as of when its client left.
+    pub sent: u64,
     pub subscriptions: Vec<Subscription>,
 }
 
@@ -106,6 +112,25 @@ pub struct Subscription {
     pub filter: Arc<str>,
     pub options: SubscribeOptions,
     pub id: Option<u32>,
+}
+
+/// An exchange at QoS 2 that a session has to remember (MQTT 5.0, 4.3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Handshake {
+    /// The client's message with this packet id was taken (PUBREC); its PUBREL is to come.
+    Received(PacketId),
+    /// The client took the delivery with this [`Delivery::seq`] (PUBREC); its PUBCOMP is to come.
+    Released(u64),
+}
+
+/// A will as it is kept, for the case that the gateway ends before its client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Will {
+    pub message: Message,
+    /// Will delay interval, in seconds.
+    pub delay: u32,
+    /// When it is due, once its client is gone.
+    pub due: Option<Timestamp>,
 }
 
 /// What one transaction changes. Applied in the order of the fields.
@@ -123,6 +148,10 @@ pub struct Batch {
     pub acked_single: Vec<(QueueId, EntryId)>,
     /// Retained messages set (a payload) or cleared (an empty one).
     pub retained: Vec<Arc<Message>>,
+    /// Exchanges begun (true) or ended (false).
+    pub handshakes: Vec<(QueueId, Handshake, bool)>,
+    /// Wills by client id: set, or no longer wanted.
+    pub wills: Vec<(Arc<str>, Option<Will>)>,
 }
 
 impl Batch {
@@ -134,6 +163,8 @@ impl Batch {
             && self.acked_single.is_empty()
             && self.ended.is_empty()
             && self.retained.is_empty()
+            && self.handshakes.is_empty()
+            && self.wills.is_empty()
     }
 }
 
@@ -183,6 +214,9 @@ pub struct Recovered {
     pub next_queue: u32,
     pub sessions: Vec<(Session, Depth)>,
     pub retained: Vec<Arc<Message>>,
+    pub handshakes: Vec<(QueueId, Handshake)>,
+    /// By client id; not every one belongs to a kept session.
+    pub wills: Vec<(Arc<str>, Will)>,
 }
 
 /// How much a queue holds on disk.
@@ -191,6 +225,9 @@ pub struct Depth {
     pub entries: u64,
     /// When its oldest entry entered the broker.
     pub oldest: Option<Timestamp>,
+    /// The first and the last [`Delivery::seq`] in it; 0 when it is empty.
+    pub first: u64,
+    pub last: u64,
 }
 
 impl Config {

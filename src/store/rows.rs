@@ -7,9 +7,10 @@ use rusqlite::{Error, Result, Row};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Delivery, Entry, EntryId, QueueId, Session, Subscription};
+use super::{Delivery, Entry, EntryId, Handshake, QueueId, Session, Subscription};
 use crate::clock::Timestamp;
 use crate::message::{Message, QoS};
+use crate::mqtt::PacketId;
 
 /// The last id of an entry that leaves room for new ones; this program comes to none that is larger.
 pub(super) const LAST_ID: i64 = i64::MAX >> 1;
@@ -17,7 +18,7 @@ pub(super) const LAST_ID: i64 = i64::MAX >> 1;
 /// The last id of a queue that leaves room for new ones.
 pub(super) const LAST_QUEUE: u32 = u32::MAX - (1 << 24);
 
-/// A session of the columns queue, client_id, expiry, left_at, subscriptions.
+/// A session of the columns queue, client_id, expiry, left_at, subscriptions, user, sent.
 pub(super) fn session(row: &Row<'_>) -> Result<Session> {
     Ok(Session {
         queue: queue_id(row.get(0)?)?,
@@ -25,7 +26,29 @@ pub(super) fn session(row: &Row<'_>) -> Result<Session> {
         expiry: row.get(2)?,
         left: row.get::<_, Option<i64>>(3)?.map(Timestamp),
         subscriptions: subscriptions(&row.get::<_, String>(1)?, &row.get::<_, String>(4)?),
+        user: row.get(5)?,
+        sent: seq(row.get(6)?)?,
     })
+}
+
+/// An exchange as its two columns: whose message it is about, and its packet id or place.
+pub(super) fn handshake_columns(handshake: Handshake) -> (bool, i64) {
+    match handshake {
+        Handshake::Received(id) => (true, id.get().into()),
+        Handshake::Released(seq) => (false, int(EntryId(seq))),
+    }
+}
+
+/// An exchange of the columns queue, incoming, number.
+pub(super) fn handshake(row: &Row<'_>) -> Result<(QueueId, Handshake)> {
+    let number: i64 = row.get(2)?;
+    let handshake = if row.get(1)? {
+        let id = u16::try_from(number).ok().and_then(PacketId::new);
+        Handshake::Received(id.ok_or(Error::IntegralValueOutOfRange(2, number))?)
+    } else {
+        Handshake::Released(seq(number)?)
+    };
+    Ok((queue_id(row.get(0)?)?, handshake))
 }
 
 /// A client whose list cannot be read keeps its queue, and is told nothing new until it subscribes again.
@@ -50,7 +73,7 @@ pub(super) fn message(row: &Row<'_>) -> Result<Message> {
     })
 }
 
-/// An entry of the columns of [`message`], then id, qos, retain, subscription_ids.
+/// An entry of the columns of [`message`], then id, qos, retain, subscription_ids, seq.
 pub(super) fn entry(row: &Row<'_>) -> Result<Entry> {
     Ok(Entry {
         id: entry_id(row.get(6)?)?,
@@ -59,6 +82,7 @@ pub(super) fn entry(row: &Row<'_>) -> Result<Entry> {
             qos: qos(row.get(7)?),
             retain: row.get(8)?,
             subscription_ids: from_json(row.get(9)?).unwrap_or_default(),
+            seq: seq(row.get(10)?)?,
             share: None,
         },
     })
@@ -78,6 +102,11 @@ pub(super) fn entry_id(n: i64) -> Result<EntryId> {
         Ok(id) if n <= LAST_ID => Ok(EntryId(id)),
         _ => Err(Error::IntegralValueOutOfRange(0, n)),
     }
+}
+
+/// The place of a delivery in its queue: bounded as entries' ids are.
+pub(super) fn seq(n: i64) -> Result<u64> {
+    entry_id(n).map(|id| id.0)
 }
 
 /// What is no quality of service is treated as the one that loses nothing.

@@ -34,8 +34,10 @@ pub(super) fn carry_over(from: &Path, to: &mut Connection) -> Result<()> {
     let mut damaged_places = 0;
     for sql in [
         "SELECT key, value FROM meta",
-        "SELECT queue, client_id, expiry, left_at, subscriptions FROM session",
+        "SELECT queue, client_id, expiry, left_at, subscriptions, user, sent FROM session",
         "SELECT topic, payload, qos, at, properties FROM retained",
+        "SELECT queue, incoming, number FROM handshake",
+        "SELECT client_id, topic, payload, qos, retain, at, properties, delay, due_at FROM will",
     ] {
         damaged_places += copy_plain(&old, &new, sql)?;
     }
@@ -44,7 +46,7 @@ pub(super) fn carry_over(from: &Path, to: &mut Connection) -> Result<()> {
     let queues: Vec<i64> =
         new.prepare("SELECT queue FROM session")?.query_map([], |row| row.get(0))?.collect::<Result<_>>()?;
     for queue in queues {
-        let entry = Table { name: "entry", columns: "id, queue, qos, retain, subscription_ids", of: Some(queue) };
+        let entry = Table { name: "entry", columns: "id, queue, qos, retain, subscription_ids, seq", of: Some(queue) };
         damaged_places += copy_ranges(&old, &new, &entry)?;
     }
     let strange = remove_strange(&new)?;
@@ -96,6 +98,8 @@ fn remove_strange(new: &Connection) -> Result<usize> {
                 number("expiry", &u32),
                 or_null("left_at", "integer"),
                 is("subscriptions", "text"),
+                or_null("user", "text"),
+                number("sent", &id),
             ],
         ),
         (
@@ -105,12 +109,44 @@ fn remove_strange(new: &Connection) -> Result<usize> {
         ("retained", [&message[..], &[or_null("properties", "text")]].concat()),
         (
             "entry",
-            vec![number("qos", small), number("retain", &any), or_null("subscription_ids", "text"), number("id", &id)],
+            vec![
+                number("qos", small),
+                number("retain", &any),
+                or_null("subscription_ids", "text"),
+                number("id", &id),
+                number("seq", &id),
+            ],
+        ),
+        (
+            "handshake",
+            vec![
+                number("queue", &queue),
+                number("incoming", &any),
+                number("number", &id),
+                "(incoming = 0 OR number BETWEEN 1 AND 65535)".into(),
+            ],
+        ),
+        (
+            "will",
+            [
+                &message[..],
+                &[
+                    is("client_id", "text"),
+                    number("retain", &any),
+                    or_null("properties", "text"),
+                    number("delay", &u32),
+                    or_null("due_at", "integer"),
+                ],
+            ]
+            .concat(),
         ),
     ] {
         removed += new.execute(&format!("DELETE FROM {table} WHERE NOT ({})", sound.join(" AND ")), [])?;
     }
-    Ok(removed + new.execute("DELETE FROM entry WHERE queue NOT IN (SELECT queue FROM session)", [])?)
+    for table in ["entry", "handshake"] {
+        removed += new.execute(&format!("DELETE FROM {table} WHERE queue NOT IN (SELECT queue FROM session)"), [])?;
+    }
+    Ok(removed)
 }
 
 /// Copies the rows of `sql` up to the first that cannot be read. Returns how often reading failed.

@@ -7,8 +7,8 @@ use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior};
 
 use super::age::Horizon;
 use super::removal::{Removal, size};
-use super::rows::{entry, entry_id, int, json, message, queue_id, session};
-use super::{Append, Batch, Depth, Entry, EntryId, Lost, QueueId, Recovered, Session, WhenFull};
+use super::rows::{entry, entry_id, handshake, handshake_columns, int, json, message, queue_id, seq, session};
+use super::{Append, Batch, Depth, Entry, EntryId, Handshake, Lost, QueueId, Recovered, Session, WhenFull, Will};
 use crate::clock::Timestamp;
 use crate::message::Message;
 
@@ -100,6 +100,8 @@ impl Tables {
                 books.seen(int(*id));
             }
             retain(c, &batch.retained)?;
+            shake_hands(c, books, &batch.handshakes)?;
+            put_wills(c, &batch.wills)?;
             removal.drop_oldest(books, keep, horizon.expired(c)?, &mut dropped)?;
             Ok(dropped)
         })
@@ -158,7 +160,7 @@ impl Tables {
     ) -> Result<(Vec<Entry>, bool)> {
         let mut statement = self.connection.prepare(
             "SELECT topic, payload, message.qos, message.retain, at, properties, \
-                    entry.id, entry.qos, entry.retain, subscription_ids \
+                    entry.id, entry.qos, entry.retain, subscription_ids, seq \
              FROM entry CROSS JOIN message ON message.id = entry.id \
              WHERE queue = ?1 AND entry.id > ?2 ORDER BY entry.id",
         )?;
@@ -190,15 +192,19 @@ fn put_sessions(c: &Connection, books: &mut Books, removal: &mut Removal<'_>, se
             end(c, books, removal, QueueId(had))?;
         }
         c.execute(
-            "INSERT INTO session (queue, client_id, expiry, left_at, subscriptions) VALUES (?1, ?2, ?3, ?4, ?5) \
+            "INSERT INTO session (queue, client_id, expiry, left_at, subscriptions, user, sent) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
              ON CONFLICT (queue) DO UPDATE SET client_id = excluded.client_id, expiry = excluded.expiry, \
-             left_at = excluded.left_at, subscriptions = excluded.subscriptions",
+             left_at = excluded.left_at, subscriptions = excluded.subscriptions, user = excluded.user, \
+             sent = excluded.sent",
             (
                 session.queue.0,
                 &session.client_id,
                 session.expiry,
                 session.left.map(|at| at.0),
                 json(&session.subscriptions),
+                &session.user,
+                int(EntryId(session.sent)),
             ),
         )?;
         books.entries.entry(session.queue).or_insert(0);
@@ -215,7 +221,9 @@ fn append(c: &Connection, books: &mut Books, appends: &[Append], dropped: &mut D
         "INSERT OR IGNORE INTO message (id, topic, payload, qos, retain, at, properties) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
-    let mut entry = c.prepare("INSERT OR IGNORE INTO entry VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    let mut entry = c.prepare(
+        "INSERT OR IGNORE INTO entry (queue, id, qos, retain, subscription_ids, seq) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
     for Append { id, message: m, queues } in appends {
         books.seen(int(*id));
         // A queue without a session has no reader. The broker appends to none; if it did, it is not to be a secret.
@@ -236,7 +244,8 @@ fn append(c: &Connection, books: &mut Books, appends: &[Append], dropped: &mut D
         for (queue, delivery) in queues {
             let Some(count) = books.entries.get_mut(queue) else { continue };
             let ids = (!delivery.subscription_ids.is_empty()).then(|| json(&delivery.subscription_ids));
-            let new = entry.execute((queue.0, int(*id), u8::from(delivery.qos), delivery.retain, ids))?;
+            let seq = int(EntryId(delivery.seq));
+            let new = entry.execute((queue.0, int(*id), u8::from(delivery.qos), delivery.retain, ids, seq))?;
             *count = count.saturating_add(new as u64);
         }
     }
@@ -246,6 +255,7 @@ fn append(c: &Connection, books: &mut Books, appends: &[Append], dropped: &mut D
 fn end(c: &Connection, books: &mut Books, removal: &mut Removal<'_>, queue: QueueId) -> Result<()> {
     removal.take(books, queue, 0, i64::MAX)?;
     c.execute("DELETE FROM session WHERE queue = ?1", [queue.0])?;
+    c.execute("DELETE FROM handshake WHERE queue = ?1", [queue.0])?;
     books.entries.remove(&queue);
     books.next_queue = books.next_queue.max(queue.0.saturating_add(1));
     Ok(())
@@ -261,6 +271,44 @@ fn retain(c: &Connection, messages: &[Arc<Message>]) -> Result<()> {
             let properties = m.properties.as_ref().map(json);
             set.execute((&m.topic, &m.payload[..], u8::from(m.qos), m.at.0, properties))?;
         }
+    }
+    Ok(())
+}
+
+fn shake_hands(c: &Connection, books: &Books, handshakes: &[(QueueId, Handshake, bool)]) -> Result<()> {
+    if handshakes.is_empty() {
+        return Ok(());
+    }
+    let mut begin = c.prepare("INSERT OR IGNORE INTO handshake VALUES (?1, ?2, ?3)")?;
+    let mut end = c.prepare("DELETE FROM handshake WHERE queue = ?1 AND incoming = ?2 AND number = ?3")?;
+    for (queue, handshake, begun) in handshakes.iter().filter(|(queue, ..)| books.entries.contains_key(queue)) {
+        let (incoming, number) = handshake_columns(*handshake);
+        (if *begun { &mut begin } else { &mut end }).execute((queue.0, incoming, number))?;
+    }
+    Ok(())
+}
+
+fn put_wills(c: &Connection, wills: &[(Arc<str>, Option<Will>)]) -> Result<()> {
+    for (client_id, will) in wills {
+        let Some(Will { message: m, delay, due }) = will else {
+            c.execute("DELETE FROM will WHERE client_id = ?1", [client_id])?;
+            continue;
+        };
+        let properties = m.properties.as_ref().map(json);
+        c.execute(
+            "INSERT OR REPLACE INTO will VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            (
+                client_id,
+                &m.topic,
+                &m.payload[..],
+                u8::from(m.qos),
+                m.retain,
+                m.at.0,
+                properties,
+                delay,
+                due.map(|at| at.0),
+            ),
+        )?;
     }
     Ok(())
 }
@@ -283,17 +331,22 @@ fn write_books(c: &Connection, was: &Books, is: &Books) -> Result<()> {
 fn recover(c: &Connection) -> Result<Recovered> {
     let largest: Option<i64> = c.query_row("SELECT max(id) FROM message", [], |row| row.get(0))?;
     let next_id = entry_id(meta(c, "next-id")?.max(largest.map_or(1, |id| id.saturating_add(1))))?;
-    let mut depths = c.prepare(
-        "SELECT at FROM entry CROSS JOIN message ON message.id = entry.id WHERE queue = ?1 ORDER BY entry.id LIMIT 1",
+    let mut firsts = c.prepare(
+        "SELECT at, seq FROM entry CROSS JOIN message ON message.id = entry.id WHERE queue = ?1 \
+         ORDER BY entry.id LIMIT 1",
     )?;
+    let mut lasts = c.prepare("SELECT seq FROM entry WHERE queue = ?1 ORDER BY id DESC LIMIT 1")?;
     let mut sessions = Vec::new();
     for row in c
-        .prepare("SELECT queue, client_id, expiry, left_at, subscriptions, entries FROM session")?
-        .query_map([], |row| Ok((session(row)?, row.get::<_, i64>(5)?)))?
+        .prepare("SELECT queue, client_id, expiry, left_at, subscriptions, user, sent, entries FROM session")?
+        .query_map([], |row| Ok((session(row)?, row.get::<_, i64>(7)?)))?
     {
         let (session, entries) = row?;
-        let oldest = depths.query_row([session.queue.0], |row| row.get(0)).optional()?.map(Timestamp);
-        sessions.push((session, Depth { entries: entries.unsigned_abs(), oldest }));
+        let first = firsts.query_row([session.queue.0], |row| Ok((Timestamp(row.get(0)?), seq(row.get(1)?)?)));
+        let (oldest, first) = first.optional()?.unzip();
+        let last = lasts.query_row([session.queue.0], |row| seq(row.get(0)?)).optional()?;
+        let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
+        sessions.push((session, Depth { entries: entries.unsigned_abs(), oldest, first, last }));
     }
     let largest = sessions.iter().map(|(session, _)| session.queue.0.saturating_add(1)).max();
     let next_queue = queue_id(meta(c, "next-queue")?)?.0.max(largest.unwrap_or(1));
@@ -302,7 +355,19 @@ fn recover(c: &Connection) -> Result<Recovered> {
     for row in statement.query_map([], message)? {
         retained.push(Arc::new(row?));
     }
-    Ok(Recovered { next_id, next_queue, sessions, retained })
+    let handshakes = c.prepare("SELECT queue, incoming, number FROM handshake")?;
+    let handshakes = { handshakes }.query_map([], handshake)?.collect::<Result<_>>()?;
+    let mut wills = Vec::new();
+    let mut statement =
+        c.prepare("SELECT topic, payload, qos, retain, at, properties, delay, due_at, client_id FROM will")?;
+    for row in statement.query_map([], |row| {
+        let will =
+            Will { message: message(row)?, delay: row.get(6)?, due: row.get::<_, Option<i64>>(7)?.map(Timestamp) };
+        Ok((row.get(8)?, will))
+    })? {
+        wills.push(row?);
+    }
+    Ok(Recovered { next_id, next_queue, sessions, retained, handshakes, wills })
 }
 
 fn meta(c: &Connection, key: &str) -> Result<i64> {

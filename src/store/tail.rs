@@ -3,6 +3,8 @@
 //! An entry leaves the tail when every queue that it entered has acknowledged it (it is *elided*: the disk never sees
 //! it) or when the batch that holds it is committed. Either way it is durable, and its publisher may be told.
 //!
+//! Some changes of a session's state have to be durable before its client may be told, too: [`Tail::shake_hands`].
+//!
 //! Batches are prefixes of the tail: what is committed is always everything up to some id.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -11,13 +13,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Append, Batch, Delivery, EntryId, QueueId, Session};
+use super::{Append, Batch, Delivery, EntryId, Handshake, QueueId, Session, Will};
 use crate::message::Message;
 
 /// The tail. `W` is who waits for an entry to be durable.
 #[derive(Debug)]
 pub struct Tail<W> {
-    entries: VecDeque<Pending<W>>,
+    entries: VecDeque<Entering<W>>,
     /// The bytes of `entries`.
     bytes: usize,
     /// The batch being written ends with this id; 0 when it has no entries.
@@ -28,18 +30,52 @@ pub struct Tail<W> {
     acked: BTreeMap<QueueId, EntryId>,
     acked_single: Vec<(QueueId, EntryId)>,
     retained: BTreeMap<Arc<str>, Arc<Message>>,
+    handshakes: BTreeMap<(QueueId, Handshake), bool>,
+    wills: BTreeMap<Arc<str>, Option<Will>>,
+    /// Who waits for the next batch, and for the one being written.
+    waiting: Vec<W>,
+    waiting_written: Vec<W>,
+    /// Entries with a will.
+    wills_entered: usize,
+    /// See [`Tail::urgent_at`].
+    urgent: bool,
+    /// When the last batch was taken.
+    taken: Option<Instant>,
 }
 
+/// A message that enters the tail.
 #[derive(Debug)]
-struct Pending<W> {
-    id: EntryId,
-    message: Arc<Message>,
+pub struct Entering<W> {
+    /// Larger than that of all before.
+    pub id: EntryId,
+    pub message: Arc<Message>,
     /// The queues that have not acknowledged it.
-    open: Vec<(QueueId, Delivery)>,
+    pub open: Vec<(QueueId, Delivery)>,
     /// It is to be kept as its topic's retained message as well.
-    retain: bool,
-    entered: Instant,
-    waiter: Option<W>,
+    pub retain: bool,
+    pub entered: Instant,
+    pub waiter: Option<W>,
+    /// What the same transaction is to record.
+    pub with: Option<With>,
+    /// A reader waits for it to be durable: an acknowledgement cannot spare the writing.
+    pub urgent: bool,
+}
+
+/// Somebody who need not wait any longer.
+#[derive(Debug, PartialEq)]
+pub struct Told<W> {
+    pub waiter: W,
+    /// Whether the entry was, or is being, written, and what was to be recorded with it too.
+    pub written: bool,
+}
+
+/// What is recorded with an entry: neither without the other survives.
+#[derive(Debug)]
+pub enum With {
+    /// Its publisher sent it at QoS 2.
+    Received(QueueId, Handshake),
+    /// It was the will of this client.
+    Will(Arc<str>),
 }
 
 impl<W> Default for Tail<W> {
@@ -53,29 +89,31 @@ impl<W> Default for Tail<W> {
             acked: BTreeMap::new(),
             acked_single: Vec::new(),
             retained: BTreeMap::new(),
+            handshakes: BTreeMap::new(),
+            wills: BTreeMap::new(),
+            waiting: Vec::new(),
+            waiting_written: Vec::new(),
+            wills_entered: 0,
+            urgent: false,
+            taken: None,
         }
     }
 }
 
 impl<W> Tail<W> {
-    /// Adds an entry that entered `queues`, or is to be kept as retained, or both; ids must grow.
-    pub fn append(
-        &mut self,
-        id: EntryId,
-        message: Arc<Message>,
-        queues: Vec<(QueueId, Delivery)>,
-        retain: bool,
-        waiter: Option<W>,
-        now: Instant,
-    ) {
-        debug_assert!(self.entries.back().is_none_or(|last| last.id < id) && (retain || !queues.is_empty()));
-        self.bytes += message.size();
-        self.entries.push_back(Pending { id, message, open: queues, retain, entered: now, waiter });
+    /// Adds an entry that entered queues, or is to be kept as retained, or both.
+    pub fn append(&mut self, entry: Entering<W>) {
+        debug_assert!(self.entries.back().is_none_or(|last| last.id < entry.id) && !entry.is_elided());
+        self.bytes += entry.message.size();
+        self.urgent |= entry.urgent;
+        self.wills_entered += usize::from(matches!(entry.with, Some(With::Will(_))));
+        self.entries.push_back(entry);
     }
 
     /// Notes that the reader of `queue` is done with entry `id`; `oldest` when no older entry of that queue is open.
     /// Returns whom to tell.
-    pub fn ack(&mut self, queue: QueueId, id: EntryId, oldest: bool) -> Option<W> {
+    pub fn ack(&mut self, queue: QueueId, id: EntryId, oldest: bool) -> Option<Told<W>> {
+        let written = self.writing.is_some_and(|until| id <= until);
         let mut released = None;
         let place = self.entries.partition_point(|e| e.id < id);
         let in_tail = self.entries.get(place).is_some_and(|e| e.id == id);
@@ -83,11 +121,11 @@ impl<W> Tail<W> {
             let entry = &mut self.entries[place];
             entry.open.retain(|(open, _)| *open != queue);
             if entry.is_elided() {
-                released = entry.waiter.take();
+                released = entry.waiter.take().map(|waiter| Told { waiter, written });
             }
         }
         // What is on disk, or on its way there, has to be deleted there.
-        if !in_tail || self.writing.is_some_and(|until| id <= until) {
+        if !in_tail || written {
             if oldest {
                 self.acked.insert(queue, id);
             } else {
@@ -109,17 +147,46 @@ impl<W> Tail<W> {
         self.sessions.insert(session.queue, session);
     }
 
+    /// Notes that an exchange of a kept session begins or ends; `waiter` is told when that is on the disk.
+    pub fn shake_hands(&mut self, queue: QueueId, handshake: Handshake, begins: bool, waiter: Option<W>) {
+        self.handshakes.insert((queue, handshake), begins);
+        self.urgent |= waiter.is_some();
+        self.waiting.extend(waiter);
+    }
+
+    /// Notes the will of a client, or that it is no longer wanted.
+    pub fn set_will(&mut self, client_id: Arc<str>, will: Option<Will>) {
+        // The entry of an earlier will takes no later one with it.
+        let of_client = |e: &&mut Entering<W>| matches!(&e.with, Some(With::Will(id)) if *id == client_id);
+        if self.wills_entered > 0 {
+            for entry in self.entries.iter_mut().filter(of_client) {
+                entry.with = None;
+                self.wills_entered -= 1;
+            }
+        }
+        self.wills.insert(client_id, will);
+    }
+
+    /// When the next batch should be taken because somebody waits for it who cannot be served otherwise, as no
+    /// acknowledgement will spare it: at once, but a quarter of the window after the last, to spare the disk.
+    pub fn urgent_at(&self, window: Duration, now: Instant) -> Option<Instant> {
+        let urgent = self.urgent && !self.is_writing();
+        urgent.then(|| self.taken.map_or(now, |taken| taken + window / 4))
+    }
+
     /// Notes that a kept session ended; its queue goes with it. Returns whom to tell.
-    pub fn end(&mut self, queue: QueueId) -> Vec<W> {
+    pub fn end(&mut self, queue: QueueId) -> Vec<Told<W>> {
         self.sessions.remove(&queue);
         self.acked.remove(&queue);
         self.acked_single.retain(|(of, _)| *of != queue);
+        self.handshakes.retain(|(of, _), _| *of != queue);
         self.ended.push(queue);
         let mut released = Vec::new();
         for entry in &mut self.entries {
             entry.open.retain(|(open, _)| *open != queue);
             if entry.is_elided() {
-                released.extend(entry.waiter.take());
+                let written = self.writing.is_some_and(|until| entry.id <= until);
+                released.extend(entry.waiter.take().map(|waiter| Told { waiter, written }));
             }
         }
         self.forget_elided();
@@ -153,13 +220,22 @@ impl<W> Tail<W> {
         if self.writing.is_some() {
             return None;
         }
-        let due = |e: &Pending<W>| {
+        let due = |e: &Entering<W>| {
             let waits = !e.open.is_empty() && now - e.entered >= window;
-            e.retain || waits || e.open.iter().any(|(queue, _)| !reading(*queue))
+            e.retain || waits || e.urgent || e.open.iter().any(|(queue, _)| !reading(*queue))
         };
         let until = self.entries.iter().rposition(due).map(|last| self.entries[last].id).unwrap_or_default();
-        for entry in self.entries.iter().take_while(|e| e.id <= until).filter(|e| e.retain) {
-            self.retained.insert(entry.message.topic.clone(), entry.message.clone());
+        for entry in self.entries.iter().take_while(|e| e.id <= until) {
+            if entry.retain {
+                self.retained.insert(entry.message.topic.clone(), entry.message.clone());
+            }
+            match &entry.with {
+                Some(With::Received(queue, handshake)) if !entry.is_elided() => {
+                    self.handshakes.insert((*queue, *handshake), true);
+                }
+                Some(With::Will(client_id)) => drop(self.wills.entry(client_id.clone()).or_default()),
+                _ => {}
+            }
         }
         let batch = Batch {
             ended: std::mem::take(&mut self.ended),
@@ -170,10 +246,15 @@ impl<W> Tail<W> {
             acked: std::mem::take(&mut self.acked).into_iter().collect(),
             acked_single: std::mem::take(&mut self.acked_single),
             retained: std::mem::take(&mut self.retained).into_values().collect(),
+            handshakes: std::mem::take(&mut self.handshakes).into_iter().map(|((q, h), begun)| (q, h, begun)).collect(),
+            wills: std::mem::take(&mut self.wills).into_iter().collect(),
         };
+        self.urgent = false;
+        self.taken = Some(now);
         if batch.is_empty() {
             return None;
         }
+        self.waiting_written = std::mem::take(&mut self.waiting);
         self.writing = Some(until);
         Some(batch)
     }
@@ -181,11 +262,13 @@ impl<W> Tail<W> {
     /// The batch is on disk: its entries leave the tail. Returns whom to tell, and the id it went up to.
     pub fn committed(&mut self) -> (Vec<W>, Option<EntryId>) {
         let until = self.writing.take();
-        let mut released = Vec::new();
+        let mut released = std::mem::take(&mut self.waiting_written);
         while let Some(entry) = self.entries.pop_front_if(|e| until.is_some_and(|until| e.id <= until)) {
-            self.bytes -= entry.message.size();
+            self.forget(&entry);
             released.extend(entry.waiter);
         }
+        // Behind those that were written there may be some that need not be.
+        self.forget_elided();
         (released, until.filter(|id| *id > EntryId(0)))
     }
 
@@ -193,12 +276,20 @@ impl<W> Tail<W> {
         // Entries being written stay until the commit: it ends at their id.
         let writing = self.writing.unwrap_or_default();
         while let Some(entry) = self.entries.pop_front_if(|e| e.is_elided() && e.id > writing) {
-            self.bytes -= entry.message.size();
+            self.forget(&entry);
+            if let Some(With::Will(client_id)) = entry.with {
+                self.wills.entry(client_id).or_default();
+            }
         }
+    }
+
+    fn forget(&mut self, entry: &Entering<W>) {
+        self.bytes -= entry.message.size();
+        self.wills_entered -= usize::from(matches!(entry.with, Some(With::Will(_))));
     }
 }
 
-impl<W> Pending<W> {
+impl<W> Entering<W> {
     /// Whether nothing of it needs the disk any more.
     fn is_elided(&self) -> bool {
         self.open.is_empty() && !self.retain
@@ -215,9 +306,30 @@ mod tests {
     const Q2: QueueId = QueueId(2);
 
     fn append(tail: &mut Tail<u64>, id: u64, queues: &[QueueId], now: Instant) {
-        let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), share: None };
-        let queues = queues.iter().map(|q| (*q, delivery.clone())).collect();
-        tail.append(EntryId(id), Arc::new(Message::new("t", "12345")), queues, false, Some(id), now);
+        let open = queues.iter().map(|q| (*q, delivery())).collect();
+        tail.append(Entering { open, ..entering(id, Message::new("t", "12345"), now) });
+    }
+
+    fn delivery() -> Delivery {
+        Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: 0, share: None }
+    }
+
+    fn entering(id: u64, message: Message, entered: Instant) -> Entering<u64> {
+        let (message, retain) = (Arc::new(message), false);
+        Entering {
+            id: EntryId(id),
+            message,
+            open: Vec::new(),
+            retain,
+            entered,
+            waiter: Some(id),
+            with: None,
+            urgent: false,
+        }
+    }
+
+    fn told(waiter: u64, written: bool) -> Told<u64> {
+        Told { waiter, written }
     }
 
     fn ids(batch: &Batch) -> Vec<u64> {
@@ -229,7 +341,7 @@ mod tests {
         let (mut tail, now) = (Tail::default(), Instant::now());
         append(&mut tail, 1, &[Q1, Q2], now);
         assert_eq!(tail.ack(Q1, EntryId(1), true), None);
-        assert_eq!(tail.ack(Q2, EntryId(1), true), Some(1));
+        assert_eq!(tail.ack(Q2, EntryId(1), true), Some(told(1, false)));
         assert!(tail.take(WINDOW, now + WINDOW, |_| true).is_none());
         assert_eq!(tail.bytes(), 0);
     }
@@ -262,7 +374,7 @@ mod tests {
         append(&mut tail, 1, &[Q1], now);
         append(&mut tail, 2, &[Q1], now);
         assert!(tail.take(WINDOW, now + WINDOW, |_| true).is_some());
-        assert_eq!(tail.ack(Q1, EntryId(1), true), Some(1));
+        assert_eq!(tail.ack(Q1, EntryId(1), true), Some(told(1, true)));
         assert_eq!(tail.committed(), (vec![2], Some(EntryId(2))));
         assert_eq!(tail.ack(Q1, EntryId(2), true), None, "told by the commit");
         let batch = tail.take(WINDOW, now + WINDOW, |_| true).unwrap();
@@ -284,7 +396,7 @@ mod tests {
         let (mut tail, now) = (Tail::default(), Instant::now());
         append(&mut tail, 1, &[Q1], now);
         append(&mut tail, 2, &[Q1, Q2], now);
-        assert_eq!(tail.end(Q1), [1]);
+        assert_eq!(tail.end(Q1), [told(1, false)]);
         let batch = tail.take(WINDOW, now + WINDOW, |_| true).unwrap();
         assert_eq!((ids(&batch), batch.ended), (vec![2], vec![Q1]));
         assert_eq!(batch.appends[0].queues.len(), 1);
@@ -293,13 +405,12 @@ mod tests {
     #[test]
     fn a_retained_message_is_durable_when_it_is_written_whoever_has_acknowledged_it() {
         let (mut tail, now) = (Tail::default(), Instant::now());
-        let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), share: None };
-        let message = |payload: &str| Arc::new(Message::retained("t", payload.to_owned()));
-        tail.append(EntryId(1), message("old"), vec![(Q1, delivery)], true, Some(1), now);
-        tail.append(EntryId(2), message("new"), Vec::new(), true, Some(2), now);
+        let message = |payload: &str| Message::retained("t", payload.to_owned());
+        tail.append(Entering { open: vec![(Q1, delivery())], retain: true, ..entering(1, message("old"), now) });
+        tail.append(Entering { retain: true, ..entering(2, message("new"), now) });
         assert_eq!(tail.ack(Q1, EntryId(1), true), None);
         let batch = tail.take(WINDOW, now, |_| true).unwrap();
-        assert_eq!((ids(&batch), batch.retained), (vec![], vec![message("new")]));
+        assert_eq!((ids(&batch), batch.retained), (vec![], vec![Arc::new(message("new"))]));
         assert_eq!(tail.committed(), (vec![1, 2], Some(EntryId(2))));
         assert_eq!(tail.bytes(), 0);
     }
@@ -321,7 +432,7 @@ mod tests {
                     2 if !open.is_empty() => {
                         let i = random.usize(..open.len());
                         let id = open.remove(i);
-                        told.extend(tail.ack(Q1, EntryId(id), i == 0));
+                        told.extend(tail.ack(Q1, EntryId(id), i == 0).map(|told| told.waiter));
                     }
                     3 => {
                         if let Some(batch) = tail.take(WINDOW, now, |_| true) {

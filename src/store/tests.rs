@@ -44,12 +44,21 @@ impl Place {
 }
 
 fn session(queue: QueueId, client_id: &str) -> Session {
-    Session { client_id: client_id.into(), queue, expiry: 60, left: None, subscriptions: Vec::new() }
+    Session {
+        client_id: client_id.into(),
+        queue,
+        user: None,
+        expiry: 60,
+        left: None,
+        sent: 0,
+        subscriptions: Vec::new(),
+    }
 }
 
 fn append(id: u64, payload: &[u8], queues: &[QueueId]) -> Append {
     let message = Arc::new(Message::new("plant/level", payload.to_vec()));
-    let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), share: None };
+    let delivery =
+        Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: id, share: None };
     Append { id: EntryId(id), message, queues: queues.iter().map(|queue| (*queue, delivery.clone())).collect() }
 }
 
@@ -104,7 +113,8 @@ fn keeps_everything_of_a_message_and_its_delivery() {
             ..Properties::default()
         })),
     };
-    let delivery = Delivery { qos: QoS::AtLeastOnce, retain: true, subscription_ids: vec![3, 70_000], share: None };
+    let delivery =
+        Delivery { qos: QoS::AtLeastOnce, retain: true, subscription_ids: vec![3, 70_000], seq: 7, share: None };
     let mut kept = session(QUEUE, "a");
     kept.left = Some(Timestamp(7));
     kept.subscriptions =
@@ -118,7 +128,7 @@ fn keeps_everything_of_a_message_and_its_delivery() {
     assert!(store.close());
 
     let (mut store, recovered) = place.open();
-    assert_eq!(recovered.sessions, [(kept, Depth { entries: 1, oldest: Some(message.at) })]);
+    assert_eq!(recovered.sessions, [(kept, Depth { entries: 1, oldest: Some(message.at), first: 7, last: 7 })]);
     assert_eq!(recovered.retained, [Arc::new(message.clone())]);
     let (entries, _) = load(&mut store, QUEUE, 0, 10, 1000);
     assert_eq!((entries[0].id, &*entries[0].message, &entries[0].delivery), (EntryId(5), &message, &delivery));
@@ -234,7 +244,7 @@ fn a_running_store_that_loses_its_sessions_to_damage_gets_them_back() {
     commit(&mut store, Batch { sessions: vec![session(QueueId(3), "c")], ..Batch::default() });
     commit(&mut store, Batch { ended: vec![QueueId(3)], ..Batch::default() });
     let crafted = rusqlite::Connection::open(place.path()).expect("a database");
-    let damage = "DELETE FROM session; DELETE FROM meta; INSERT INTO session VALUES (3, 'c', 1, 1, '[]', 0); \
+    let damage = "DELETE FROM session; DELETE FROM meta; INSERT INTO session VALUES (3, 'c', 1, 1, '[]', 0, NULL, 0); \
                   UPDATE message SET topic = x'00' WHERE id = 2";
     crafted.execute_batch(damage).expect("changed");
     drop(crafted);
@@ -416,8 +426,11 @@ fn numbers_that_no_fieldpost_wrote_cost_their_rows_and_not_the_store() {
     for (what, left) in [
         ("UPDATE session SET queue = 1099511627776", &none[..]),
         ("UPDATE session SET queue = 4294967295", &none[..]),
-        ("INSERT INTO session VALUES (4294967296, 'b', 1, 1, '[]', 0)", &[1, 2, 3]),
-        ("INSERT INTO session VALUES (7, 'b', -1, 1, '[]', 0)", &[1, 2, 3]),
+        ("INSERT INTO session VALUES (4294967296, 'b', 1, 1, '[]', 0, NULL, 0)", &[1, 2, 3]),
+        ("INSERT INTO session VALUES (7, 'b', -1, 1, '[]', 0, NULL, 0)", &[1, 2, 3]),
+        ("INSERT INTO handshake VALUES (1, 1, 70000)", &[1, 2, 3]),
+        ("UPDATE entry SET seq = -1 WHERE id = 2", &[1, 3]),
+        ("INSERT INTO will VALUES ('c', 't', x'00', 1, 0, 0, NULL, -1, NULL)", &[1, 2, 3]),
         ("UPDATE session SET client_id = x'ff'", &none[..]),
         ("UPDATE message SET id = 9223372036854775807 WHERE id = 3", &[1, 2]),
         ("UPDATE meta SET value = 9223372036854775807", &[1, 2, 3]),

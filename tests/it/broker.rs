@@ -11,4 +11,5 @@ mod paho;
 mod raw;
 mod sessions;
 mod shares;
+mod spec;
 mod sys;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Effects, Link, Now, Router};
 use crate::broker::queue::Queue;
-use crate::broker::session::{Connection, LinkId, Session};
+use crate::broker::session::{Connection, InFlight, LinkId, Session, Stage, packet_id};
 use crate::broker::topics::SessionKey;
 use crate::mqtt::wire::TOPIC_ALIAS_MAXIMUM;
 use crate::mqtt::{Ack, ConnAck, Connect, Packet, Publish, Reason, Version};
@@ -25,6 +25,12 @@ impl Router {
         if let Some(key) = self.by_client.get(&client_id).copied() {
             self.take_over(key, now, effects);
         }
+        // Of a connection that the last run lost, too, and whose session went with it.
+        if let Some(key) = self.by_client.get(&client_id).copied()
+            && self.sessions.get(&key).is_some_and(|s| s.durable.is_none())
+        {
+            self.end(key, now, effects);
+        }
         // The old session may have ended with its connection.
         let present = self.by_client.get(&client_id).copied();
         let fresh = connect.clean_start || present.is_some_and(|key| !trusted && !self.may_resume(key, &connect));
@@ -42,8 +48,8 @@ impl Router {
             self.deadlines.remove(&(at, key));
         }
         let was_saved_as_left = session.left.take().is_some() && session.expiry != u32::MAX;
-        session.will = connect.will;
         self.links.insert(link, Link { trusted, session: Some(key) });
+        self.set_will(key, connect.will);
         let changed = self.set_expiry(key, connect.expiry);
         if changed || was_saved_as_left || present.is_none() {
             self.save(key);
@@ -96,7 +102,7 @@ impl Router {
         same && session.subscriptions.keys().all(|f| self.access.may_subscribe(user, &session.client_id, f))
     }
 
-    fn add_session(&mut self, client_id: &Arc<str>) -> SessionKey {
+    pub(super) fn add_session(&mut self, client_id: &Arc<str>) -> SessionKey {
         let key = self.new_key();
         self.by_client.insert(client_id.clone(), key);
         self.sessions.insert(key, Session::new(client_id.clone(), Queue::default()));
@@ -122,26 +128,27 @@ impl Router {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let Some(connection) = session.connection.as_mut() else { return };
         // A smaller window than last time: what does not fit waits again, in its place.
-        while session.inflight.len() > connection.window && session.inflight.back().is_some_and(|i| !i.released) {
-            session.queue.put_back(session.inflight.pop_back().expect("not empty").entry);
+        while session.inflight.len() > connection.window
+            && let Some(InFlight { stage: Stage::Published(_), .. }) = session.inflight.back()
+        {
+            if let Some(InFlight { stage: Stage::Published(entry), .. }) = session.inflight.pop_back() {
+                session.queue.put_back(entry);
+            }
         }
         for inflight in &session.inflight {
-            let packet = if inflight.released {
-                Packet::PubRel(Ack::ok(inflight.id))
-            } else {
-                connection.outstanding += inflight.entry.message.size();
-                Packet::Publish(Publish {
-                    id: Some(inflight.id),
-                    dup: true,
-                    qos: inflight.entry.delivery.qos,
-                    retain: inflight.entry.delivery.retain,
-                    message: inflight.entry.message.clone(),
-                    topic_alias: None,
-                    subscription_ids: inflight.entry.delivery.subscription_ids.clone(),
-                })
+            let packet = match &inflight.stage {
+                Stage::Published(entry) => {
+                    connection.outstanding += entry.message.size();
+                    Packet::Publish(Publish { dup: true, ..entry.publish() })
+                }
+                // PUBREL follows when the disk knows.
+                Stage::Received => continue,
+                Stage::Released { .. } => Packet::PubRel(Ack::ok(packet_id(inflight.seq))),
             };
             effects.send(connection.link, packet);
         }
+        // What is sent again for want of window was sent before, too.
+        session.sent_before = session.sent_before.max(session.sent);
     }
 
     fn take_over(&mut self, key: SessionKey, now: Now, effects: &mut Effects) {
@@ -165,12 +172,12 @@ impl Router {
         if let Some(session) = self.sessions.get_mut(&key) {
             // A session that began without an expiry may not get one now (MQTT 5.0, 3.14.2.2.2): that is no good-bye.
             let wrong = session.expiry == 0 && expiry.is_some_and(|expiry| expiry > 0);
+            let expiry = expiry.filter(|_| !wrong);
             if wrong {
                 effects.send(link, Packet::Disconnect { reason: Reason::PROTOCOL_ERROR, expiry: None });
             } else if reason == Reason::SUCCESS {
-                session.will = None;
+                self.set_will(key, None);
             }
-            let expiry = expiry.filter(|_| !wrong);
             if expiry.is_some_and(|expiry| self.set_expiry(key, expiry)) {
                 self.save(key);
             }
@@ -188,15 +195,7 @@ impl Router {
         }
         session.left = Some(now.wall);
         let expiry = session.expiry;
-        let delay = session.will.as_ref().map(|will| will.delay.min(Duration::from_secs(expiry.into())));
-        match delay {
-            Some(delay) if !delay.is_zero() => {
-                session.will_due = Some(now.instant + delay);
-                self.deadlines.insert((now.instant + delay, key));
-            }
-            Some(_) => self.publish_will(key, now, effects),
-            None => {}
-        }
+        self.will_due(key, now, effects);
         if expiry == 0 {
             return self.end(key, now, effects);
         }
@@ -207,13 +206,6 @@ impl Router {
                 session.ends = Some(ends);
             }
             self.save(key);
-        }
-    }
-
-    pub(super) fn publish_will(&mut self, key: SessionKey, now: Now, effects: &mut Effects) {
-        if let Some(mut will) = self.session(key).and_then(|s| s.will.take()) {
-            will.message.at = now.wall;
-            self.publish(Some(key), Arc::new(will.message), now, effects);
         }
     }
 
@@ -230,8 +222,8 @@ impl Router {
         self.hand_over(session, now, effects);
         if let Some(queue) = durable {
             self.by_queue.remove(&queue);
-            for waiter in self.tail.end(queue) {
-                self.release(waiter, effects);
+            for told in self.tail.end(queue) {
+                self.tell(told, effects);
             }
         }
     }

@@ -1,12 +1,12 @@
 //! Messages go out: as many as the client's window takes, and each until it is acknowledged.
 
-use super::{Effects, Now, Router};
+use super::{Effects, Now, Router, Waiter};
 use crate::broker::queue::Queued;
-use crate::broker::session::InFlight;
+use crate::broker::session::{InFlight, Stage, packet_id};
 use crate::broker::topics::SessionKey;
 use crate::message::QoS;
-use crate::mqtt::{Ack, Packet, Publish, Reason};
-use crate::store::{Entry, EntryId, QueueId};
+use crate::mqtt::{Ack, Packet, PacketId, Reason};
+use crate::store::{Delivery, Entry, EntryId, Handshake, QueueId};
 
 impl Router {
     /// Sends what the session's connection has room for.
@@ -15,7 +15,7 @@ impl Router {
             self.pay(key, now);
             let outstanding = self.limits.outstanding;
             let Some(session) = self.sessions.get_mut(&key) else { return };
-            let Some(connection) = session.connection.as_mut() else { return };
+            let Some(connection) = session.connection else { return };
             if connection.outstanding >= outstanding {
                 return;
             }
@@ -25,82 +25,114 @@ impl Router {
                 }
                 return;
             };
-            if next.delivery.qos > QoS::AtMostOnce && session.inflight.len() >= connection.window {
+            let Delivery { qos, seq, .. } = next.delivery;
+            if qos > QoS::AtMostOnce && (session.inflight.len() >= connection.window || session.is_id_in_use(seq)) {
+                return;
+            }
+            if next.id > self.durable && session.waits_for_disk(qos) {
+                self.waiting.insert(key);
                 return;
             }
             let entry = session.queue.pop().expect("it has a front");
             session.owed.popped(entry.id);
             if entry.message.expired(now.wall) {
-                let oldest = session.inflight.iter().all(|i| i.released);
+                let oldest = session.published().next().is_none();
                 self.settle(key, entry.id, entry.delivery.qos, oldest, effects);
                 continue;
             }
-            connection.outstanding += entry.message.size();
-            let link = connection.link;
-            let id = (entry.delivery.qos > QoS::AtMostOnce).then(|| session.free_id());
-            let publish = Publish {
-                id,
-                dup: false,
-                qos: entry.delivery.qos,
-                retain: entry.delivery.retain,
-                message: entry.message.clone(),
-                topic_alias: None,
-                subscription_ids: entry.delivery.subscription_ids.clone(),
-            };
-            if let Some(id) = id {
-                session.inflight.push_back(InFlight { id, entry, released: false });
+            if let Some(connection) = session.connection.as_mut() {
+                connection.outstanding += entry.message.size();
+            }
+            let mut publish = entry.publish();
+            if qos > QoS::AtMostOnce {
+                // After a restart it may be the second time.
+                publish.dup = seq <= session.sent_before;
+                session.sent = session.sent.max(seq);
+                session.set_in_flight(InFlight { seq, stage: Stage::Published(entry) });
             }
             self.sent += 1;
-            effects.send(link, Packet::Publish(publish));
+            effects.send(connection.link, Packet::Publish(publish));
         }
     }
 
     /// PUBACK: the client has it (or refuses it for good).
     pub(super) fn acked(&mut self, key: SessionKey, ack: Ack, now: Now, effects: &mut Effects) {
-        if let Some(place) = self.session(key).and_then(|s| s.inflight_place(ack.id, QoS::AtLeastOnce, false)) {
+        let Some((place, Stage::Published(entry))) = self.in_flight(key, ack.id) else { return };
+        if entry.delivery.qos == QoS::AtLeastOnce {
             self.done(key, place, effects);
             self.pump(key, now, effects);
         }
     }
 
-    /// PUBREC: the client has it; PUBREL tells it that it will not come again.
+    /// PUBREC: the client has it. PUBREL, which tells it that it will not come again, has to wait until the disk knows.
     pub(super) fn rec(&mut self, key: SessionKey, ack: Ack, now: Now, effects: &mut Effects) {
-        let Some(session) = self.session(key) else { return };
-        let Some(link) = session.connection.map(|c| c.link) else { return };
-        match session.inflight_place(ack.id, QoS::ExactlyOnce, false) {
-            Some(place) if ack.reason.is_error() => {
+        let Some(link) = self.session(key).and_then(|s| s.connection).map(|c| c.link) else { return };
+        let found = self.in_flight(key, ack.id).map(|(place, stage)| (place, stage.clone()));
+        match found {
+            Some((_, Stage::Published(entry))) if entry.delivery.qos != QoS::ExactlyOnce => {}
+            Some((place, Stage::Published(_))) if ack.reason.is_error() => {
                 self.done(key, place, effects);
                 self.pump(key, now, effects);
             }
-            Some(place) => {
-                session.inflight[place].released = true;
-                let entry = session.inflight[place].entry.id;
-                let oldest = session.inflight.iter().take(place).all(|i| i.released);
-                self.settle(key, entry, QoS::ExactlyOnce, oldest, effects);
-                effects.send(link, Packet::PubRel(Ack::ok(ack.id)));
+            Some((place, Stage::Published(entry))) => self.received(key, place, &entry, effects),
+            Some((_, Stage::Received)) => {}
+            _ if ack.reason.is_error() => {}
+            Some((_, Stage::Released { .. })) => effects.send(link, Packet::PubRel(Ack::ok(ack.id))),
+            None => effects.send(link, Packet::PubRel(Ack { id: ack.id, reason: Reason::PACKET_ID_NOT_FOUND })),
+        }
+    }
+
+    fn received(&mut self, key: SessionKey, place: usize, entry: &Queued, effects: &mut Effects) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        let oldest = session.inflight.iter().take(place).all(|i| !matches!(i.stage, Stage::Published(_)));
+        let InFlight { seq, stage } = &mut session.inflight[place];
+        let seq = *seq;
+        *stage = Stage::Received;
+        let recorded = session.durable.filter(|_| session.waits_for_disk(QoS::ExactlyOnce));
+        match recorded {
+            Some(queue) => {
+                let reader = Waiter::Reader { session: key, seq };
+                self.tail.shake_hands(queue, Handshake::Released(seq), true, Some(reader));
             }
-            None if ack.reason.is_error() => {}
-            None => {
-                let known = session.inflight_place(ack.id, QoS::ExactlyOnce, true).is_some();
-                let reason = if known { Reason::SUCCESS } else { Reason::PACKET_ID_NOT_FOUND };
-                effects.send(link, Packet::PubRel(Ack { id: ack.id, reason }));
-            }
+            None => self.release(key, seq, false, effects),
+        }
+        self.settle(key, entry.id, QoS::ExactlyOnce, oldest, effects);
+    }
+
+    /// Sends PUBREL for the delivery at this place; `recorded` when the disk knows of it.
+    pub(super) fn release(&mut self, key: SessionKey, seq: u64, recorded: bool, effects: &mut Effects) {
+        let Some(session) = self.session(key) else { return };
+        let link = session.connection.map(|c| c.link);
+        let Some(place) = session.inflight_place(packet_id(seq)) else { return };
+        session.inflight[place].stage = Stage::Released { recorded };
+        if let Some(link) = link {
+            effects.send(link, Packet::PubRel(Ack::ok(packet_id(seq))));
         }
     }
 
     /// PUBCOMP: the id is free again.
     pub(super) fn comp(&mut self, key: SessionKey, ack: Ack, now: Now, effects: &mut Effects) {
+        let Some((place, Stage::Released { recorded })) = self.in_flight(key, ack.id) else { return };
+        let recorded = *recorded;
         let Some(session) = self.session(key) else { return };
-        if let Some(place) = session.inflight_place(ack.id, QoS::ExactlyOnce, true) {
-            session.inflight.remove(place);
-            self.pump(key, now, effects);
+        let done = session.inflight.remove(place);
+        if let (Some(queue), Some(InFlight { seq, .. }), true) = (session.durable, done, recorded) {
+            self.tail.shake_hands(queue, Handshake::Released(seq), false, None);
         }
+        self.pump(key, now, effects);
     }
 
+    fn in_flight(&self, key: SessionKey, id: PacketId) -> Option<(usize, &Stage)> {
+        let session = self.sessions.get(&key)?;
+        let place = session.inflight_place(id)?;
+        Some((place, &session.inflight[place].stage))
+    }
+
+    /// The client is done with a delivery that it was sent.
     fn done(&mut self, key: SessionKey, place: usize, effects: &mut Effects) {
         let Some(session) = self.session(key) else { return };
-        let oldest = session.inflight.iter().take(place).all(|i| i.released);
-        if let Some(InFlight { entry, .. }) = session.inflight.remove(place) {
+        let oldest = session.inflight.iter().take(place).all(|i| !matches!(i.stage, Stage::Published(_)));
+        if let Some(InFlight { stage: Stage::Published(entry), .. }) = session.inflight.remove(place) {
             self.settle(key, entry.id, entry.delivery.qos, oldest, effects);
         }
     }
@@ -109,9 +141,9 @@ impl Router {
     fn settle(&mut self, key: SessionKey, entry: EntryId, qos: QoS, oldest: bool, effects: &mut Effects) {
         let queue = self.sessions.get(&key).and_then(|s| s.durable).filter(|_| qos > QoS::AtMostOnce);
         if let Some(queue) = queue
-            && let Some(waiter) = self.tail.ack(queue, entry, oldest)
+            && let Some(told) = self.tail.ack(queue, entry, oldest)
         {
-            self.release(waiter, effects);
+            self.tell(told, effects);
         }
     }
 

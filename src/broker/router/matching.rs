@@ -93,6 +93,7 @@ pub(super) fn delivery(subscriber: &Subscriber, message: &Message) -> Delivery {
         qos: subscriber.options.qos.min(message.qos),
         retain: subscriber.options.retain_as_published && message.retain,
         subscription_ids: subscriber.id.into_iter().collect(),
+        seq: 0,
         share: None,
     }
 }

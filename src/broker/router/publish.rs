@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::room::Loss;
-use super::{Effects, Now, Router, Waiter};
+use super::{Effects, Now, Publisher, Router, Waiter};
 use crate::broker::queue::{Bound, Queued};
 use crate::broker::session::{Incoming, LinkId, Session};
 use crate::broker::topics::SessionKey;
 use crate::message::{Message, QoS};
-use crate::mqtt::{Ack, Packet, Publish, Reason, Version};
-use crate::store::{Delivery, EntryId, QueueId};
+use crate::mqtt::{Ack, Packet, PacketId, Publish, Reason, Version};
+use crate::store::tail::{Entering, With};
+use crate::store::{Delivery, EntryId, Handshake, QueueId};
 
 impl Router {
     pub(super) fn published(
@@ -24,7 +25,7 @@ impl Router {
         let Some(connection) = session.connection else { return };
         let Some(id) = publish.id else {
             if self.may_publish(key, &publish.message.topic) {
-                self.publish(Some(key), publish.message, now, effects);
+                self.publish(Some(key), publish.message, None, now, effects);
             }
             return;
         };
@@ -33,8 +34,9 @@ impl Router {
             match session.incoming.get(&id) {
                 // The same again: it was routed, and its PUBREC goes out, or goes out again.
                 Some(Incoming::Pending(_)) => return,
-                Some(Incoming::Received) => return effects.send(link, Packet::PubRec(Ack::ok(id))),
-                None => {}
+                Some(Incoming::Received { .. }) => return effects.send(link, Packet::PubRec(Ack::ok(id))),
+                // It may not be used again before PUBCOMP; but if it is, its old exchange is over for the client.
+                Some(Incoming::Closing) | None => {}
             }
         }
         let number = self.publishes;
@@ -46,8 +48,8 @@ impl Router {
             {
                 session.incoming.insert(id, Incoming::Pending(number));
             }
-            let waiter = Waiter { session: key, link, id, qos, reason: Reason::SUCCESS, number };
-            self.route(Some(key), publish.message, Some(waiter), now, effects).err()
+            let publisher = Publisher { session: key, link, id, qos, reason: Reason::SUCCESS, number };
+            self.route(Some(key), publish.message, Some(publisher), None, now, effects).err()
         };
         let Some(reason) = refused else { return };
         if let Some(session) = self.session(key) {
@@ -65,7 +67,8 @@ impl Router {
                 if version != Version::V5
                     && let Some(session) = self.session(key)
                 {
-                    session.incoming.insert(id, Incoming::Received); // PUBREL will follow
+                    // PUBREL will follow.
+                    session.incoming.insert(id, Incoming::Received { recorded: false });
                 }
                 effects.send(link, Packet::PubRec(ack));
             }
@@ -80,14 +83,67 @@ impl Router {
 
     /// PUBREL: the client will not send this message again.
     pub(super) fn rel(&mut self, key: SessionKey, link: LinkId, ack: Ack, effects: &mut Effects) {
-        let known = self.session(key).is_some_and(|s| s.incoming.remove(&ack.id).is_some());
-        let reason = if known { Reason::SUCCESS } else { Reason::PACKET_ID_NOT_FOUND };
-        effects.send(link, Packet::PubComp(Ack { id: ack.id, reason }));
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        match (session.incoming.get(&ack.id), session.durable) {
+            (Some(Incoming::Closing), _) => {}
+            (Some(Incoming::Received { recorded: true }), Some(queue)) => {
+                session.incoming.insert(ack.id, Incoming::Closing);
+                let releaser = Waiter::Releaser { session: key, id: ack.id };
+                self.tail.shake_hands(queue, Handshake::Received(ack.id), false, Some(releaser));
+            }
+            (known, _) => {
+                let reason = if known.is_some() { Reason::SUCCESS } else { Reason::PACKET_ID_NOT_FOUND };
+                session.incoming.remove(&ack.id);
+                effects.send(link, Packet::PubComp(Ack { id: ack.id, reason }));
+            }
+        }
     }
 
-    /// Gives a message to every session that wants it; nobody waits to hear of it.
-    pub(super) fn publish(&mut self, from: Option<SessionKey>, message: Arc<Message>, now: Now, effects: &mut Effects) {
-        self.route(from, message, None, now, effects).expect("only who waits is refused");
+    /// PUBCOMP: the disk has forgotten the id.
+    pub(super) fn complete(&mut self, key: SessionKey, id: PacketId, effects: &mut Effects) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        if session.incoming.get(&id) == Some(&Incoming::Closing) {
+            session.incoming.remove(&id);
+            if let Some(connection) = session.connection {
+                effects.send(connection.link, Packet::PubComp(Ack::ok(id)));
+            }
+        }
+    }
+
+    /// Tells a publisher that its message is durable; `written` when the disk has it, or will have it in a moment.
+    pub(super) fn taken(&mut self, publisher: Publisher, written: bool, effects: &mut Effects) {
+        let Publisher { session, link, id, qos, reason, number } = publisher;
+        if !self.gates.opens(number) {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(&session) else { return };
+        let connection = session.connection.map(|c| c.link);
+        if qos == QoS::AtLeastOnce {
+            // A client that lost its connection meanwhile sends it again.
+            if connection == Some(link) {
+                effects.send(link, Packet::PubAck(Ack { id, reason }));
+            }
+        } else if session.incoming.get(&id) == Some(&Incoming::Pending(number)) {
+            let recorded = written && session.durable.is_some();
+            session.incoming.insert(id, Incoming::Received { recorded });
+            if let Some(link) = connection {
+                effects.send(link, Packet::PubRec(Ack { id, reason }));
+            }
+        }
+    }
+
+    /// Gives a message to every session that wants it; nobody waits to hear of it. `will_of` is the client whose will
+    /// it was: the store forgets that with it.
+    pub(super) fn publish(
+        &mut self,
+        from: Option<SessionKey>,
+        message: Arc<Message>,
+        will_of: Option<Arc<str>>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let with = will_of.map(With::Will);
+        self.route(from, message, None, with, now, effects).expect("only who waits is refused");
     }
 
     /// Gives a message to every session that wants it. Its publisher, if it waits, is told when the message is durable:
@@ -99,7 +155,8 @@ impl Router {
         &mut self,
         from: Option<SessionKey>,
         message: Arc<Message>,
-        waiter: Option<Waiter>,
+        publisher: Option<Publisher>,
+        with: Option<With>,
         now: Now,
         effects: &mut Effects,
     ) -> Result<(), Reason> {
@@ -111,7 +168,7 @@ impl Router {
         if self.full || stuck {
             let sessions = &self.sessions;
             let kept = stuck && message.retain;
-            if waiter.is_some() && (kept || matches.all().any(|(key, d)| misses(sessions.get(key), d))) {
+            if publisher.is_some() && (kept || matches.all().any(|(key, d)| misses(sessions.get(key), d))) {
                 self.matches = matches;
                 return Err(Reason::QUOTA_EXCEEDED);
             }
@@ -128,25 +185,31 @@ impl Router {
         // A reading is read anew after a restart; what clients publish is not, and has to be kept.
         let keep = message.retain && self.retain(&message) && from.is_some() && !stuck;
         let id = self.new_entry();
-        let mut queues = Vec::new();
+        let (mut open, mut urgent) = (Vec::new(), false);
         for (key, delivery) in &matches.first {
-            if let Some(queue) = self.enqueue(*key, id, &message, delivery.clone(), self.room.bound()) {
-                queues.push((queue, delivery.clone()));
-            }
+            open.extend(self.enqueue(*key, id, &message, delivery.clone(), self.room.bound()));
+            urgent |= self.sessions.get(key).is_some_and(|s| s.waits_for_disk(delivery.qos));
         }
         let again = matches.again.iter().filter(|(key, d)| misses(self.sessions.get(key), d)).count();
-        // Each entry that it waits for beyond the first.
-        let waits = usize::from(keep || !queues.is_empty()) + again;
-        if let Some(waiter) = waiter {
-            (1..waits).for_each(|_| self.gates.hold(waiter.number));
+        // Each entry that it waits for beyond the first. What is recorded with one of them holds for all.
+        urgent |= again > 0;
+        let waits = usize::from(keep || !open.is_empty()) + again;
+        if let Some(publisher) = publisher {
+            (1..waits).for_each(|_| self.gates.hold(publisher.number));
         }
-        if queues.is_empty() && !keep {
-            if let Some(waiter) = waiter.filter(|_| again == 0) {
+        let waiter = publisher.map(Waiter::Publisher);
+        if open.is_empty() && !keep {
+            if let Some(publisher) = publisher.filter(|_| again == 0) {
                 let reason = if matches.is_empty() { Reason::NO_MATCHING_SUBSCRIBERS } else { Reason::SUCCESS };
-                self.release(Waiter { reason, ..waiter }, effects);
+                self.taken(Publisher { reason, ..publisher }, false, effects);
+            }
+            if let Some(With::Will(client_id)) = with {
+                self.tail.set_will(client_id, None);
             }
         } else {
-            self.tail.append(id, message.clone(), queues, keep, waiter, now.instant);
+            let with = with.or_else(|| self.receipt(publisher?));
+            let (message, retain, entered) = (message.clone(), keep, now.instant);
+            self.tail.append(Entering { id, message, open, retain, entered, waiter, with, urgent });
         }
         for (key, delivery) in matches.again.drain(..) {
             self.enter_again(key, &message, delivery, waiter, now);
@@ -156,6 +219,13 @@ impl Router {
         }
         self.matches = matches;
         Ok(())
+    }
+
+    /// What is to be recorded with the message of a QoS 2 publisher that may come back after the gateway's end.
+    fn receipt(&self, publisher: Publisher) -> Option<With> {
+        let queue = self.sessions.get(&publisher.session)?.durable?;
+        let received = With::Received(queue, Handshake::Received(publisher.id));
+        (publisher.qos == QoS::ExactlyOnce).then_some(received)
     }
 
     /// Sets or clears the retained message of a topic; false when there is no room for one more.
@@ -169,19 +239,23 @@ impl Router {
         true
     }
 
-    /// Puts a message into a session's queue. Returns the queue in the store that it has to enter as well.
+    /// Puts a message into a session's queue. Returns the queue in the store that it has to enter as well, and how.
     pub(super) fn enqueue(
         &mut self,
         key: SessionKey,
         id: EntryId,
         message: &Arc<Message>,
-        delivery: Delivery,
+        mut delivery: Delivery,
         bound: Bound,
-    ) -> Option<QueueId> {
+    ) -> Option<(QueueId, Delivery)> {
         self.grow(message.size());
         self.make_room(key, bound);
         let session = self.sessions.get_mut(&key)?;
         let durable = session.durable.filter(|_| delivery.qos > QoS::AtMostOnce);
+        if delivery.qos > QoS::AtMostOnce {
+            delivery.seq = session.next_seq();
+        }
+        let open = durable.map(|queue| (queue, delivery.clone()));
         let entry = Queued { id, message: message.clone(), delivery };
         match durable {
             Some(_) => session.queue.push_durable(entry, bound),
@@ -192,7 +266,7 @@ impl Router {
                 }
             }
         }
-        durable
+        open
     }
 
     pub(super) fn new_entry(&mut self) -> EntryId {

@@ -10,6 +10,7 @@ use crate::broker::topics::SessionKey;
 use crate::message::{Message, QoS};
 use crate::mqtt::SubscribeOptions;
 use crate::store::Delivery;
+use crate::store::tail::Entering;
 
 /// Messages that enter a queue at once.
 const SLICE: usize = 128;
@@ -99,8 +100,11 @@ impl Router {
         session.owed.entered(id);
         let is_kept = session.durable.is_some() && delivery.qos > QoS::AtMostOnce;
         let bound = if is_kept { self.room.bound() } else { UNBOUND };
-        if let Some(queue) = self.enqueue(key, id, message, delivery.clone(), bound) {
-            self.tail.append(id, message.clone(), vec![(queue, delivery)], false, None, now.instant);
+        let urgent = session.waits_for_disk(delivery.qos);
+        let open: Vec<_> = self.enqueue(key, id, message, delivery, bound).into_iter().collect();
+        if !open.is_empty() {
+            let (message, retain, entered) = (message.clone(), false, now.instant);
+            self.tail.append(Entering { id, message, open, retain, entered, waiter: None, with: None, urgent });
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::broker::session::Session;
 use crate::broker::topics::SessionKey;
 use crate::message::{Message, QoS};
 use crate::store::Delivery;
+use crate::store::tail::Entering;
 
 /// Publishers that wait for more than one entry, by the number of the publish: for how many more.
 #[derive(Debug, Default)]
@@ -51,18 +52,22 @@ impl Router {
         now: Now,
     ) {
         let id = self.new_entry();
-        if let Some(queue) = self.enqueue(key, id, message, delivery.clone(), self.room.bound()) {
-            self.tail.append(id, message.clone(), vec![(queue, delivery)], false, waiter, now.instant);
+        let open: Vec<_> = self.enqueue(key, id, message, delivery, self.room.bound()).into_iter().collect();
+        if !open.is_empty() {
+            // In one transaction with the first.
+            let (message, entered, urgent) = (message.clone(), now.instant, true);
+            self.tail.append(Entering { id, message, open, retain: false, entered, waiter, with: None, urgent });
         }
     }
 
     /// Gives what a session got by a share, and has not acknowledged, to the other members. The session has left its
     /// shares already, and its queue in the store has not ended yet.
     pub(super) fn hand_over(&mut self, mut session: Session, now: Now, effects: &mut Effects) {
-        let sent = session.inflight.into_iter().filter(|i| !i.released).map(|i| i.entry);
         // A QoS 2 message that was sent is nobody else's any more (MQTT-4.8.2-5).
-        let sent = sent.filter(|entry| entry.delivery.qos == QoS::AtLeastOnce);
-        let left: Vec<_> = sent.chain(session.queue.drain()).filter(|entry| entry.delivery.share.is_some()).collect();
+        let sent = session.published().filter(|entry| entry.delivery.qos == QoS::AtLeastOnce).cloned();
+        let mut left: Vec<_> = sent.collect();
+        left.extend(session.queue.drain());
+        left.retain(|entry| entry.delivery.share.is_some());
         let mut heirs = Vec::new();
         for entry in left {
             heirs.extend(self.pass_on(entry, session.durable.is_some(), now));
@@ -83,14 +88,15 @@ impl Router {
             share.pick(|member| fitness(sessions.get(&member.session)?, member, &message, outstanding, bound))?;
         let delivery = Delivery { share: was.share, ..delivery(&heir, &message) };
         let id = self.new_entry();
-        if let Some(queue) = self.enqueue(heir.session, id, &message, delivery.clone(), self.room.bound()) {
+        let open: Vec<_> = self.enqueue(heir.session, id, &message, delivery, self.room.bound()).into_iter().collect();
+        if !open.is_empty() {
             let waiter = self.tail.waiter(old).filter(|_| was_durable).copied();
-            if let Some(waiter) = waiter {
-                self.gates.hold(waiter.number);
+            if let Some(Waiter::Publisher(publisher)) = waiter {
+                self.gates.hold(publisher.number);
             }
-            // As old as the window: it is in the transaction that ends the old queue.
-            let entered = now.instant.checked_sub(self.limits.commit).unwrap_or(now.instant);
-            self.tail.append(id, message, vec![(queue, delivery)], false, waiter, entered);
+            // In the transaction that ends the old queue.
+            let (entered, urgent) = (now.instant, true);
+            self.tail.append(Entering { id, message, open, retain: false, entered, waiter, with: None, urgent });
         }
         Some(heir.session)
     }

@@ -1,5 +1,6 @@
 //! The router, fed with events: no socket, no disk, no time but what is said.
 
+mod exactly_once;
 mod leaks;
 mod limits;
 mod owed;
@@ -9,8 +10,8 @@ use std::collections::HashMap;
 use std::num::NonZeroU16;
 
 use super::*;
-use crate::mqtt::{ConnAck, Connect, Publish, RetainHandling, Subscribe, SubscribeOptions, Version, Will};
-use crate::store::{Delivery, Depth, Entry};
+use crate::mqtt::{Ack, ConnAck, Connect, Publish, RetainHandling, Subscribe, SubscribeOptions, Version, Will};
+use crate::store::{Delivery, Depth, Entry, Handshake};
 
 const LIMITS: Limits = Limits {
     commit: Duration::from_millis(200),
@@ -36,6 +37,9 @@ struct World {
     committing: Option<Batch>,
     disk: Vec<(QueueId, Entry)>,
     sessions: HashMap<QueueId, store::Session>,
+    handshakes: BTreeSet<(QueueId, Handshake)>,
+    wills: BTreeMap<Arc<str>, store::Will>,
+    next_id: EntryId,
 }
 
 impl World {
@@ -44,7 +48,10 @@ impl World {
     }
 
     fn recovered(recovered: Recovered, access: Access) -> Self {
-        let now = Now { instant: Instant::now(), wall: Timestamp(1_000_000) };
+        Self::at(Now { instant: Instant::now(), wall: Timestamp(1_000_000) }, recovered, access)
+    }
+
+    fn at(now: Now, recovered: Recovered, access: Access) -> Self {
         Self {
             router: Router::new(LIMITS, Arc::new(access), recovered, now),
             now,
@@ -53,11 +60,38 @@ impl World {
             committing: None,
             disk: Vec::new(),
             sessions: HashMap::new(),
+            handshakes: BTreeSet::new(),
+            wills: BTreeMap::new(),
+            next_id: EntryId(1),
         }
+    }
+
+    /// The gateway ends without a word and starts again, with what is on the disk.
+    fn crash(self) -> Self {
+        let sessions = self.sessions.iter().map(|(queue, session)| {
+            let seqs: Vec<_> = self.disk.iter().filter(|(q, _)| q == queue).map(|(_, e)| e.delivery.seq).collect();
+            let (first, last) = (seqs.first().copied().unwrap_or(0), seqs.last().copied().unwrap_or(0));
+            (session.clone(), Depth { entries: seqs.len() as u64, oldest: None, first, last })
+        });
+        let recovered = Recovered {
+            next_id: self.next_id,
+            next_queue: 1,
+            sessions: sessions.collect(),
+            retained: Vec::new(),
+            handshakes: self.handshakes.iter().copied().collect(),
+            wills: self.wills.clone().into_iter().collect(),
+        };
+        let Self { disk, sessions, handshakes, wills, next_id, now, .. } = self;
+        let mut again = Self::at(now, recovered, Access::default());
+        (again.disk, again.sessions, again.handshakes, again.wills) = (disk, sessions, handshakes, wills);
+        again.next_id = next_id;
+        again.apply(Event::Tick);
+        again
     }
 
     fn apply(&mut self, event: Event) {
         self.router.apply(event, self.now, &mut self.effects);
+        self.router.hurry(self.now, &mut self.effects);
         self.closed.append(&mut self.effects.close);
         if let Some(batch) = self.effects.commit.take() {
             assert!(self.committing.replace(batch).is_none(), "one batch at a time");
@@ -84,9 +118,11 @@ impl World {
         for queue in batch.ended {
             self.sessions.remove(&queue);
             self.disk.retain(|(q, _)| *q != queue);
+            self.handshakes.retain(|(q, _)| *q != queue);
         }
         self.sessions.extend(batch.sessions.into_iter().map(|s| (s.queue, s)));
         for append in batch.appends {
+            self.next_id = EntryId(append.id.0 + 1);
             for (queue, delivery) in append.queues {
                 self.disk.push((queue, Entry { id: append.id, message: append.message.clone(), delivery }));
             }
@@ -96,6 +132,20 @@ impl World {
         }
         for single in batch.acked_single {
             self.disk.retain(|(q, e)| (*q, e.id) != single);
+        }
+        for (queue, handshake, begins) in batch.handshakes {
+            let rows = &mut self.handshakes;
+            if begins {
+                rows.insert((queue, handshake))
+            } else {
+                rows.remove(&(queue, handshake))
+            };
+        }
+        for (client_id, will) in batch.wills {
+            match will {
+                Some(will) => self.wills.insert(client_id, will),
+                None => self.wills.remove(&client_id),
+            };
         }
         self.apply(Event::Store(store::Event::Committed { dropped: Vec::new(), full: false }));
     }
@@ -237,8 +287,12 @@ fn a_session_goes_on_with_duplicates_in_order_and_then_what_came_meanwhile() {
         world.publish(2, id, topic);
     }
     world.packet(2, publish(Some(3), QoS::ExactlyOnce, "c"));
-    assert_eq!(publishes(&world.sent(1)), ["a/1", "b/2", "c/3"]);
+    assert_eq!(publishes(&world.sent(1)), ["a/1", "b/2"], "the third waits for the disk");
+    world.commit();
+    assert_eq!(publishes(&world.sent(1)), ["c/3"]);
     world.packet(1, Packet::PubRec(ok(3)));
+    assert_eq!(world.sent(1), [], "so does the next step");
+    world.commit();
     assert_eq!(world.sent(1), [Packet::PubRel(ok(3))]);
     world.packet(1, Packet::PubAck(ok(1)));
     world.gone(1);
@@ -334,25 +388,27 @@ fn a_client_that_subscribes_to_the_same_again_writes_nothing() {
 fn the_store_s_sessions_come_back_after_a_restart() {
     let saved = store::Session {
         client_id: "reader".into(),
+        user: None,
         queue: QueueId(4),
         expiry: u32::MAX,
         left: None,
+        sent: 0,
         subscriptions: vec![store::Subscription {
             filter: "t".into(),
             options: SubscribeOptions { qos: QoS::AtLeastOnce, ..SubscribeOptions::default() },
             id: None,
         }],
     };
-    let depth = Depth { entries: 1, oldest: None };
+    let depth = Depth { entries: 1, oldest: None, first: 7, last: 7 };
     let recovered = Recovered { next_id: EntryId(50), sessions: vec![(saved, depth)], ..Recovered::default() };
     let mut world = World::recovered(recovered, Access::default());
-    let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), share: None };
+    let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: 7, share: None };
     let old = Entry { id: EntryId(49), message: Arc::new(Message::new("old", "x")), delivery };
     world.disk.push((QueueId(4), old));
     world.apply(Event::Publish(Message::new("t", "x")));
     world.commit();
     assert!(world.open(1, connect("reader", u32::MAX)).session_present);
-    assert_eq!(publishes(&world.sent(1)), ["old/1", "t/2"]);
+    assert_eq!(publishes(&world.sent(1)), ["old/7/dup", "t/8"]);
 }
 
 #[test]
@@ -568,6 +624,8 @@ fn a_qos_2_publish_is_acknowledged_on_the_connection_that_there_is_when_it_is_du
     world.committed();
     assert_eq!(world.sent(3), [Packet::PubRec(ok(5))]);
     world.packet(3, Packet::PubRel(ok(5)));
+    assert_eq!(world.sent(3), [], "the id is not free before the disk has forgotten it");
+    world.commit();
     assert_eq!(world.sent(3), [Packet::PubComp(ok(5))]);
     assert_eq!(world.disk.len(), 1, "routed once");
 }
@@ -611,9 +669,11 @@ fn sessions_and_subscriptions_are_bounded() {
 fn time_away_before_a_restart_counts_for_a_session_s_end() {
     let saved = store::Session {
         client_id: "reader".into(),
+        user: None,
         queue: QueueId(1),
         expiry: 60,
         left: Some(Timestamp(1_000_000 - 50_000)),
+        sent: 0,
         subscriptions: Vec::new(),
     };
     let recovered = Recovered { sessions: vec![(saved, Depth::default())], ..Recovered::default() };
@@ -637,4 +697,61 @@ fn a_retained_message_is_acknowledged_when_it_is_on_disk() {
     assert_eq!(world.committing.as_ref().map(|batch| batch.retained.len()), Some(1));
     world.committed();
     assert_eq!(world.sent(2), [Packet::PubAck(ok(7))]);
+}
+
+#[test]
+fn a_will_outlives_the_gateway() {
+    let mut world = World::new();
+    world.open(1, connect("reader", u32::MAX));
+    world.subscribe(1, "will/#", QoS::AtLeastOnce);
+    world.gone(1);
+    let will = |topic: &str, delay: u64| {
+        let message = Message::new(format!("will/{topic}"), "x");
+        Some(Will { message, delay: Duration::from_secs(delay) })
+    };
+    world.open(2, Connect { will: will("online", 0), ..connect("a", 0) });
+    world.open(3, Connect { will: will("late", 60), ..connect("b", 3600) });
+    world.open(4, Connect { will: will("left", 0), ..connect("c", 0) });
+    world.packet(4, Packet::Disconnect { reason: Reason::SUCCESS, expiry: None });
+    world.open(5, Connect { will: will("back", 60), ..connect("d", 3600) });
+    world.open(6, Connect { will: will("gone", 60), ..connect("e", 3600) });
+    world.commit();
+    world.gone(6);
+    world.commit();
+    world.now.instant += Duration::from_secs(50);
+    world.now.wall.0 += 50_000;
+
+    let mut world = world.crash();
+    world.open(10, connect("reader", u32::MAX));
+    assert_eq!(publishes(&world.sent(10)), ["will/online/1"]);
+    world.open(11, connect("d", 3600));
+    world.now.instant += Duration::from_secs(10);
+    world.apply(Event::Tick);
+    assert_eq!(publishes(&world.sent(10)), ["will/gone/2"]);
+    world.now.instant += Duration::from_secs(50);
+    world.now.wall.0 += 60_000;
+    world.apply(Event::Tick);
+    assert_eq!(publishes(&world.sent(10)), ["will/late/3"]);
+    (1..=3).for_each(|id| world.packet(10, Packet::PubAck(ok(id))));
+    world.commit();
+    world.commit();
+    assert_eq!(world.wills.keys().collect::<Vec<_>>(), Vec::<&Arc<str>>::new());
+}
+
+#[test]
+fn the_will_of_a_client_that_came_back_is_not_lost_with_its_earlier_one() {
+    let mut world = World::new();
+    world.open(1, connect("reader", u32::MAX));
+    world.subscribe(1, "will", QoS::AtLeastOnce);
+    let will = || Some(Will { message: Message::new("will", "x"), delay: Duration::ZERO });
+    world.open(2, Connect { will: will(), ..connect("a", 0) });
+    world.commit();
+    world.gone(2);
+    world.apply(Event::Tick);
+    world.committed();
+    world.open(3, Connect { will: will(), ..connect("a", 0) });
+    world.apply(Event::Tick);
+    world.committed();
+    world.commit();
+    assert_eq!((world.wills.len(), world.disk.len()), (1, 1), "the new will, and the entry of the old one");
 }

@@ -20,15 +20,15 @@ fn drain(world: &mut World, link: u64) -> Vec<Publish> {
         let mut bytes = 0;
         let packets = world.sent(link);
         for packet in &packets {
+            if let Packet::PubRel(ack) = packet {
+                world.packet(link, Packet::PubComp(*ack));
+            }
             let Packet::Publish(publish) = packet else { continue };
             bytes += publish.message.size();
             match publish.qos {
                 QoS::AtMostOnce => {}
                 QoS::AtLeastOnce => world.packet(link, Packet::PubAck(Ack::ok(publish.id.unwrap()))),
-                QoS::ExactlyOnce => {
-                    world.packet(link, Packet::PubRec(Ack::ok(publish.id.unwrap())));
-                    world.packet(link, Packet::PubComp(Ack::ok(publish.id.unwrap())));
-                }
+                QoS::ExactlyOnce => world.packet(link, Packet::PubRec(Ack::ok(publish.id.unwrap()))),
             }
             came.push(publish.clone());
         }

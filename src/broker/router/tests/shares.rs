@@ -167,6 +167,8 @@ fn a_bad_share_is_refused_and_no_local_on_one_is_an_error() {
 fn a_share_is_there_again_after_a_restart() {
     let session = |n: u32| store::Session {
         client_id: format!("m{n}").into(),
+        user: None,
+        sent: 0,
         queue: QueueId(n),
         expiry: u32::MAX,
         left: None,

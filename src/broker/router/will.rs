@@ -1,0 +1,53 @@
+//! Wills: kept while their client is connected, due when it is gone without a good-bye.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Effects, Now, Router};
+use crate::broker::topics::SessionKey;
+use crate::clock::Timestamp;
+use crate::mqtt::Will;
+use crate::store;
+
+impl Router {
+    /// The will of a client that connects, or that it has none. The store knows as well: the gateway may end first.
+    pub(super) fn set_will(&mut self, key: SessionKey, will: Option<Will>) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        let had = std::mem::replace(&mut session.will, will).is_some();
+        if had || session.will.is_some() {
+            self.save_will(key, None);
+        }
+    }
+
+    /// The client is gone without a good-bye: its will is published, now or after its delay.
+    pub(super) fn will_due(&mut self, key: SessionKey, now: Now, effects: &mut Effects) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        let Some(will) = &session.will else { return };
+        let delay = will.delay.min(Duration::from_secs(session.expiry.into()));
+        if delay.is_zero() {
+            return self.publish_will(key, now, effects);
+        }
+        session.will_due = Some(now.instant + delay);
+        self.deadlines.insert((now.instant + delay, key));
+        let due = now.wall.0.saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
+        self.save_will(key, Some(Timestamp(due)));
+    }
+
+    pub(super) fn publish_will(&mut self, key: SessionKey, now: Now, effects: &mut Effects) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        let Some(mut will) = session.will.take() else { return };
+        let client_id = session.client_id.clone();
+        will.message.at = now.wall;
+        self.publish(Some(key), Arc::new(will.message), Some(client_id), now, effects);
+    }
+
+    fn save_will(&mut self, key: SessionKey, due: Option<Timestamp>) {
+        let Some(session) = self.sessions.get(&key) else { return };
+        let saved = session.will.as_ref().map(|will| store::Will {
+            message: will.message.clone(),
+            delay: u32::try_from(will.delay.as_secs()).unwrap_or(u32::MAX),
+            due,
+        });
+        self.tail.set_will(session.client_id.clone(), saved);
+    }
+}
