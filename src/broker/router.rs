@@ -6,8 +6,8 @@
 //!
 //! The router's doings stand in files of their own: [`connect`](self::connect) (sessions come and go), [`will`],
 //! [`subscribe`], [`publish`] (messages come in), [`matching`] (whom they reach), [`retain`] (retained messages for new
-//! subscriptions), [`deliver`] (messages go out and are acknowledged), [`share`] (what a member of a share leaves behind),
-//! [`room`] (how much may wait, and who lost what) and [`recover`] (what the store's last run left).
+//! subscriptions), [`deliver`] (messages go out and are acknowledged), [`share`] (what a member of a share leaves
+//! behind), [`room`] (how much may wait, and who lost what) and [`recover`] (what the store's last run left).
 
 mod connect;
 mod deliver;
@@ -65,6 +65,8 @@ pub enum Event {
     Continue,
     /// The store has something to say.
     Store(store::Event),
+    /// Other users and rules are in force.
+    Access(Arc<Access>),
     /// Time goes by: the commit window, wills and expiries are looked at.
     Tick,
     /// The gateway stops: sessions are told, and everything open is written.
@@ -182,6 +184,8 @@ pub struct Router {
     dropped: u64,
     /// Sessions that ended because nobody came back.
     expired: u64,
+    /// Publishes that the rules forbid.
+    refused: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -223,6 +227,7 @@ impl Router {
             sent: 0,
             dropped: 0,
             expired: 0,
+            refused: 0,
         };
         router.recover(recovered, now);
         router
@@ -252,6 +257,7 @@ impl Router {
                 self.loaded(queue, entries, complete, now, effects);
             }
             Event::Continue => self.pay_all(now, effects),
+            Event::Access(access) => self.set_access(access),
             Event::Tick => {
                 self.pay_all(now, effects);
                 self.deadlines(now, effects);
@@ -431,6 +437,7 @@ impl Router {
             received: self.received,
             sent: self.sent,
             dropped: self.dropped,
+            refused: self.refused,
             queues,
         }
     }
