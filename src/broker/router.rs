@@ -39,7 +39,7 @@ use crate::clock::Timestamp;
 use crate::message::{Message, QoS};
 use crate::mqtt::{Packet, PacketId, Reason};
 use crate::status;
-use crate::store::tail::{Tail, Told};
+use crate::store::tail::Tail;
 use crate::store::{self, Batch, EntryId, QueueId, Recovered};
 use matching::Matches;
 use room::{Loss, Losses, Room};
@@ -333,7 +333,7 @@ impl Router {
             }
         }
         for waiter in released {
-            self.tell(Told { waiter, written: true }, effects);
+            self.tell(waiter, effects);
         }
         for key in std::mem::take(&mut self.waiting) {
             self.pump(key, now, effects);
@@ -344,9 +344,9 @@ impl Router {
     }
 
     /// Tells somebody that what was waited for is durable.
-    fn tell(&mut self, told: Told<Waiter>, effects: &mut Effects) {
-        match told.waiter {
-            Waiter::Publisher(publisher) => self.taken(publisher, told.written, effects),
+    fn tell(&mut self, waiter: Waiter, effects: &mut Effects) {
+        match waiter {
+            Waiter::Publisher(publisher) => self.taken(publisher, effects),
             Waiter::Reader { session, seq } => self.release(session, seq, true, effects),
             Waiter::Releaser { session, id } => self.complete(session, id, effects),
         }
@@ -433,7 +433,7 @@ impl Router {
             clients: self.sessions.values().filter(connected).count(),
             sessions: self.sessions.len(),
             subscriptions: self.topics.len(),
-            retained: self.retained.len(),
+            retained: self.retained.published(),
             received: self.received,
             sent: self.sent,
             dropped: self.dropped,

@@ -113,8 +113,8 @@ impl Router {
         }
     }
 
-    /// Tells a publisher that its message is durable; `written` when the disk has it, or will have it in a moment.
-    pub(super) fn taken(&mut self, publisher: Publisher, written: bool, effects: &mut Effects) {
+    /// Tells a publisher that its message is durable.
+    pub(super) fn taken(&mut self, publisher: Publisher, effects: &mut Effects) {
         let Publisher { session, link, id, qos, reason, number } = publisher;
         if !self.gates.opens(number) {
             return;
@@ -127,7 +127,7 @@ impl Router {
                 effects.send(link, Packet::PubAck(Ack { id, reason }));
             }
         } else if session.incoming.get(&id) == Some(&Incoming::Pending(number)) {
-            let recorded = written && session.durable.is_some();
+            let recorded = session.durable.is_some();
             session.incoming.insert(id, Incoming::Received { recorded });
             if let Some(link) = connection {
                 effects.send(link, Packet::PubRec(Ack { id, reason }));
@@ -204,7 +204,13 @@ impl Router {
         if open.is_empty() && !keep {
             if let Some(publisher) = publisher.filter(|_| again == 0) {
                 let reason = if matches.is_empty() { Reason::NO_MATCHING_SUBSCRIBERS } else { Reason::SUCCESS };
-                self.taken(Publisher { reason, ..publisher }, false, effects);
+                let publisher = Publisher { reason, ..publisher };
+                match self.receipt(publisher) {
+                    Some(With::Received(queue, received)) => {
+                        self.tail.shake_hands(queue, received, true, Some(Waiter::Publisher(publisher)));
+                    }
+                    _ => self.taken(publisher, effects),
+                }
             }
             if let Some(With::Will(client_id)) = with {
                 self.tail.set_will(client_id, None);
