@@ -99,7 +99,7 @@ impl Retained {
 
     /// How many of them are not the gateway's own of `$SYS`.
     pub fn published(&self) -> usize {
-        self.messages.len() - self.messages.range::<str, _>("$".."%").count()
+        self.messages.len() - self.messages.range::<str, _>((Bound::Included("$"), Bound::Excluded("%"))).count()
     }
 
     /// How many there are.
