@@ -5,6 +5,7 @@
 //! speak to it over a [`Link`], in the same packets: there is one kind of session and one kind of queue.
 
 pub mod access;
+mod keys;
 pub mod listener;
 mod queue;
 mod retained;
@@ -12,7 +13,6 @@ pub mod router;
 mod session;
 mod topics;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +29,7 @@ use crate::status;
 use crate::store::{Recovered, Store};
 use crate::units::Size;
 use access::Access;
+use keys::ByKey;
 use queue::Bound;
 use router::{Effects, Event, Limits, Now, Router};
 use session::LinkId;
@@ -174,7 +175,7 @@ impl Broker {
             status,
             listeners,
             pulse,
-            links: HashMap::new(),
+            links: ByKey::default(),
             told: None,
             stopped: None,
         };
@@ -271,7 +272,7 @@ struct Task {
     status: watch::Sender<status::Broker>,
     listeners: Vec<String>,
     pulse: status::Pulse,
-    links: HashMap<LinkId, mpsc::UnboundedSender<Vec<Packet>>>,
+    links: ByKey<LinkId, mpsc::UnboundedSender<Vec<Packet>>>,
     /// When the status was last told.
     told: Option<Instant>,
     stopped: Option<oneshot::Sender<()>>,
