@@ -7,6 +7,7 @@
 pub mod access;
 mod keys;
 pub mod listener;
+mod mailbox;
 mod queue;
 mod retained;
 pub mod router;
@@ -30,6 +31,7 @@ use crate::store::{Recovered, Store};
 use crate::units::Size;
 use access::Access;
 use keys::ByKey;
+use mailbox::mailbox;
 use queue::Bound;
 use router::{Effects, Event, Limits, Now, Router};
 use session::LinkId;
@@ -111,7 +113,7 @@ const STATUS_EVERY: Duration = Duration::from_millis(250);
 /// What reaches the router's task.
 #[derive(Debug)]
 enum Input {
-    Open { link: LinkId, packets: mpsc::UnboundedSender<Vec<Packet>>, trusted: bool },
+    Open { link: LinkId, packets: mailbox::Sender, trusted: bool },
     Packets(LinkId, Vec<Packet>),
     Drained(LinkId, usize),
     Gone(LinkId),
@@ -137,7 +139,7 @@ pub struct Broker {
 pub struct Link {
     id: LinkId,
     inputs: mpsc::Sender<Input>,
-    packets: mpsc::UnboundedReceiver<Vec<Packet>>,
+    packets: mailbox::Receiver,
     /// Bytes of messages received and not yet reported.
     taken: usize,
 }
@@ -189,7 +191,7 @@ impl Broker {
 
     pub(super) async fn open(&self, trusted: bool) -> Link {
         let id = LinkId(self.links.fetch_add(1, Ordering::Relaxed));
-        let (sender, packets) = mpsc::unbounded_channel();
+        let (sender, packets) = mailbox();
         // When the router is gone the sender goes with the error, and the link is closed from its beginning.
         let _ = self.inputs.send(Input::Open { link: id, packets: sender, trusted }).await;
         Link { id, inputs: self.inputs.clone(), packets, taken: 0 }
@@ -272,7 +274,7 @@ struct Task {
     status: watch::Sender<status::Broker>,
     listeners: Vec<String>,
     pulse: status::Pulse,
-    links: ByKey<LinkId, mpsc::UnboundedSender<Vec<Packet>>>,
+    links: ByKey<LinkId, mailbox::Sender>,
     /// When the status was last told.
     told: Option<Instant>,
     stopped: Option<oneshot::Sender<()>>,
@@ -380,7 +382,7 @@ impl Task {
         while let Some((link, packets)) = effects.packets.pop_first() {
             if let Some(sender) = self.links.get(&link) {
                 // A link that is being dropped has no use for them; its `Gone` is on the way.
-                let _ = sender.send(packets);
+                sender.send(packets);
             }
         }
         for link in effects.close.drain(..) {
