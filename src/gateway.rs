@@ -4,6 +4,7 @@
 //! Stopping flows downhill: pollers, then the exchange, then the uplinks with what is in flight, then the broker, which
 //! closes the store. What is unsent stays in the store.
 
+mod bridges;
 mod exchange;
 mod watchdog;
 
@@ -165,6 +166,10 @@ impl Gateway {
             let beat = pulse(label.clone());
             let uplink = Uplink::new(name, uplink, config.gateway.id.clone(), broker.clone(), sender, beat);
             uplink.prepare().await;
+            if config.broker.sys_interval.0 > Duration::ZERO {
+                let bridge = bridges::run(status.clone(), broker.clone(), rest.stop.clone());
+                rest.spawn(format!("the state of {label}"), bridge);
+            }
             uplinks.push(status);
             uplink_stage.spawn(label, uplink.run(uplink_stage.stop.clone()));
         }

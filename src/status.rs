@@ -122,11 +122,11 @@ pub struct Broker {
     pub sent: u64,
     /// Deliveries dropped since the start: a subscriber too slow, or a queue too long.
     pub dropped: u64,
-    /// The durable queues, one a session that outlives its connection.
+    /// The durable queues, one a session that outlives its connection; and those in RAM that have lost something.
     pub queues: Vec<Queue>,
 }
 
-/// A durable queue.
+/// A queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Queue {
     /// The session's client id; an uplink's is [`uplink_session`] of its name.
@@ -137,7 +137,7 @@ pub struct Queue {
     pub inflight: usize,
     /// When the oldest of them entered.
     pub oldest: Option<Timestamp>,
-    /// Entries dropped since the start, by age or for want of room.
+    /// Entries dropped since the start: too slow a reader, age, or no room in the store.
     pub dropped: u64,
 }
 

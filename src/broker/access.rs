@@ -57,8 +57,10 @@ impl Access {
             && self.allows(user, client_id, |rule| &rule.write, |pattern| topic::matches(pattern, topic))
     }
 
-    /// Whether a client may subscribe to `filter`: one pattern has to cover all that it can match.
+    /// Whether a client may subscribe to `filter`: one pattern has to cover all that it can match. A shared filter
+    /// matches no more than what stands within it.
     pub fn may_subscribe(&self, user: Option<&str>, client_id: &str, filter: &str) -> bool {
+        let filter = topic::unshared(filter);
         self.allows(user, client_id, |rule| &rule.read, |pattern| covers(pattern, filter))
     }
 
@@ -326,6 +328,8 @@ mod tests {
         assert!(!access.may_publish(Some("dash"), "c", "own/other/a"));
         assert!(access.may_publish(None, "me", "c/me"));
         assert!(!access.may_publish(None, "c", "$SYS/x"));
+        assert!(access.may_subscribe(Some("dash"), "c", "$share/g/plant/+"));
+        assert!(!access.may_subscribe(Some("dash"), "c", "$share/plant/secret"));
         assert!(Access::default().may_subscribe(None, "c", "#"));
     }
 }

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
+use super::quota::Quota;
 use super::{Broker, Link};
 use crate::mqtt::wire::{Error, Reader, Writer};
 use crate::mqtt::{Ack, ConnAck, Connect, Packet, Reason, Version};
@@ -131,7 +132,10 @@ async fn serve(
     // A client that lost its power says no good-bye, and may have turned MQTT's own keep alive off.
     rustix::net::sockopt::set_socket_keepalive(&stream, true).map_err(io::Error::from)?;
     rustix::net::sockopt::set_tcp_keepidle(&stream, KEEPALIVE_AFTER).map_err(io::Error::from)?;
+    let traffic = broker.traffic();
+    traffic.opened();
     let (read, write) = stream.into_split();
+    let (read, write) = (traffic.meter(read), traffic.meter(write));
     let mut reader = Reader::server(read, max_packet);
     let first = match timeout(CONNECT_TIMEOUT, reader.recv()).await {
         Ok(Ok(packets)) => packets,
@@ -146,7 +150,7 @@ async fn serve(
     };
     let connect = connect.clone();
     let mut writer = Writer::new(write, connect.version);
-    writer.set_max_packet(connect.maximum_packet_size);
+    writer.set_limits(&*connect);
     if !login(access, &connect, &logins).await {
         let (reason, why) = match connect.user {
             Some(_) => (Reason::BAD_USER_OR_PASSWORD, "wrong user or password"),
@@ -161,7 +165,9 @@ async fn serve(
     // CONNACK goes before all else, also to a client whose next packet is a bad one.
     let Some(answer) = link.recv().await else { return Ok(()) };
     send(&mut writer, &link, &answer).await?;
-    carry(reader, writer, link, &connect).await
+    let Some(Packet::ConnAck(told)) = answer.first() else { return Ok(()) };
+    let quota = Quota::new(connect.version, told.receive_maximum.get());
+    carry(reader, writer, link, &connect, quota).await
 }
 
 /// Carries packets between the wire and the router until one of them ends.
@@ -170,6 +176,7 @@ async fn carry<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     mut writer: Writer<W>,
     mut link: Link,
     connect: &Connect,
+    mut quota: Quota,
 ) -> Result<(), Error> {
     let v5 = connect.version == Version::V5;
     // One and a half times the keep alive (MQTT 5.0, 3.1.2.10); far away when it is off.
@@ -181,19 +188,30 @@ async fn carry<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     loop {
         let pending = writer.pending();
         tokio::select! {
-            packets = reader.recv(), if pending < HIGH_WATER => match packets {
+            packets = reader.recv(), if pending < HIGH_WATER && !quota.is_used_up() => match packets {
                 Ok(packets) => {
                     deadline = Instant::now() + patience;
+                    if let Err(reason) = quota.came(&packets) {
+                        part(reader, writer, v5, reason).await;
+                        return Err(Error::Bad(reason, "more publishes than the receive maximum at the same time"));
+                    }
                     link.send(packets).await;
                 }
                 Err(Error::Bad(reason, what)) => {
-                    part(reader, writer, v5, reason).await;
+                    part(reader, writer, v5, reason, what).await;
                     return Err(Error::Bad(reason, what));
                 }
                 Err(error) => return Err(error),
             },
             packets = link.recv(), if pending < HIGH_WATER => match packets {
-                Some(packets) => send(&mut writer, &link, &packets).await?,
+                Some(packets) => {
+                    if quota.is_used_up() {
+                        // It was not heard meanwhile.
+                        deadline = Instant::now() + patience;
+                    }
+                    quota.went(&packets);
+                    send(&mut writer, &link, &packets).await?;
+                }
                 None => {
                     let _ = timeout(CLOSE_TIMEOUT, async { writer.flush().await?; writer.shutdown().await }).await;
                     return Ok(());
@@ -208,7 +226,7 @@ async fn carry<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
             }
             () = sleep_until(deadline) => {
                 let reason = Reason::KEEP_ALIVE_TIMEOUT;
-                part(reader, writer, v5, reason).await;
+                part(reader, writer, v5, reason, reason.text()).await;
                 return Err(Error::Bad(reason, "nothing came within one and a half times the keep alive"));
             }
         }
@@ -221,10 +239,11 @@ async fn part<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     mut writer: Writer<W>,
     v5: bool,
     reason: Reason,
+    why: &str,
 ) {
     if v5 {
         // Without it the client learns by the end of the stream.
-        let _ = writer.queue(&Packet::Disconnect { reason, expiry: None });
+        let _ = writer.queue_because(&Packet::Disconnect { reason, expiry: None }, why);
     }
     let said = async { writer.flush().await.is_ok() && writer.shutdown().await.is_ok() };
     if timeout(CLOSE_TIMEOUT, said).await == Ok(true) {
@@ -257,9 +276,12 @@ async fn send<W: AsyncWrite + Unpin>(writer: &mut Writer<W>, link: &Link, packet
 
 /// Says why, as far as the version can, to a client whose first bytes were not a good CONNECT.
 async fn turn_away<W: AsyncWrite + Unpin>(write: W, version: Version, error: Error) -> Result<(), Error> {
-    if let Error::Bad(reason @ (Reason::UNSUPPORTED_VERSION | Reason::CLIENT_ID_NOT_VALID), _) = error {
+    // MQTT 5 has a code for everything; 3.1.1 has one for these two.
+    if let Error::Bad(reason, why) = error
+        && (version == Version::V5 || matches!(reason, Reason::UNSUPPORTED_VERSION | Reason::CLIENT_ID_NOT_VALID))
+    {
         let mut writer = Writer::new(write, version);
-        writer.queue(&Packet::ConnAck(Box::new(ConnAck::new(reason))))?;
+        writer.queue_because(&Packet::ConnAck(Box::new(ConnAck::new(reason))), why)?;
         let _ = timeout(CLOSE_TIMEOUT, writer.flush()).await;
     }
     Err(error)

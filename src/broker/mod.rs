@@ -8,12 +8,18 @@ pub mod access;
 mod keys;
 pub mod listener;
 mod mailbox;
+mod owed;
 mod queue;
+mod quota;
 mod retained;
 pub mod router;
 mod session;
+mod share;
+mod sys;
 mod topics;
+pub mod traffic;
 
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,13 +34,15 @@ use crate::message::Message;
 use crate::mqtt::Packet;
 use crate::status;
 use crate::store::{Recovered, Store};
-use crate::units::Size;
+use crate::units::{Period, Size};
 use access::Access;
 use keys::ByKey;
 use mailbox::mailbox;
-use queue::Bound;
+use queue::{Bound, QueueFull};
 use router::{Effects, Event, Limits, Now, Router};
 use session::LinkId;
+use sys::Sys;
+use traffic::Traffic;
 
 /// `[broker]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -53,14 +61,24 @@ pub struct Config {
     pub max_packet: Size,
     /// Deliveries in flight to one client.
     pub max_inflight: u16,
+    /// QoS 1 and 2 publishes of one client that are not acknowledged yet.
+    pub receive_maximum: NonZeroU16,
     /// Messages that wait in RAM for one client.
     pub max_queued: usize,
+    /// Bytes of messages that wait in RAM for one client.
+    pub max_queued_bytes: Size,
+    /// Bytes of messages that wait in RAM for all clients together, each client's counted for itself.
+    pub max_queued_total: Size,
+    /// What gives way when a queue that lives in RAM only is full.
+    pub queue_full: QueueFull,
     /// Sessions, connected or not.
     pub max_sessions: usize,
     /// Subscriptions of one client.
     pub max_subscriptions: usize,
     /// Retained messages.
     pub max_retained: usize,
+    /// How often the `$SYS` topics are told; 0 for never.
+    pub sys_interval: Period,
 }
 
 /// The largest packet of MQTT (MQTT 5.0, 2.1.4), its fixed header included.
@@ -84,16 +102,19 @@ impl Default for Config {
             max_clients: 1000,
             max_packet: Size(1 << 20),
             max_inflight: 100,
+            receive_maximum: NonZeroU16::new(1024).expect("not zero"),
             max_queued: 10_000,
+            max_queued_bytes: Size(4 << 20),
+            max_queued_total: Size(64 << 20),
+            queue_full: QueueFull::DropNewest,
             max_sessions: 10_000,
             max_subscriptions: 1000,
             max_retained: 100_000,
+            sys_interval: Period(Duration::from_secs(10)),
         }
     }
 }
 
-/// Bytes of one queue that stay in RAM.
-const QUEUE_BYTES: usize = 4 << 20;
 /// Bytes that may wait for a commit, over all queues.
 const TAIL_BYTES: usize = 16 << 20;
 /// Bytes handed to one connection that it has not asked to go on from.
@@ -129,6 +150,7 @@ enum Input {
 pub struct Broker {
     inputs: mpsc::Sender<Input>,
     links: Arc<AtomicU64>,
+    traffic: Arc<Traffic>,
 }
 
 /// One side of a connection to the router, without a wire: what a client's task, an uplink or the gateway holds.
@@ -142,6 +164,8 @@ pub struct Link {
     packets: mailbox::Receiver,
     /// Bytes of messages received and not yet reported.
     taken: usize,
+    /// Where a client's packets are counted.
+    traffic: Option<Arc<Traffic>>,
 }
 
 impl Broker {
@@ -156,10 +180,14 @@ impl Broker {
         listeners: Vec<String>,
         pulse: status::Pulse,
     ) -> (Self, watch::Receiver<status::Broker>, impl Future<Output = ()> + Send + use<>) {
+        let bytes = |size: Size| usize::try_from(size.0).unwrap_or(usize::MAX);
         let limits = Limits {
             commit,
             window: usize::from(config.max_inflight.max(1)),
-            queue: Bound { entries: config.max_queued.max(1), bytes: QUEUE_BYTES },
+            receive_maximum: config.receive_maximum,
+            queue: Bound { entries: config.max_queued.max(1), bytes: bytes(config.max_queued_bytes).max(1) },
+            total: bytes(config.max_queued_total),
+            queue_full: config.queue_full,
             tail: TAIL_BYTES,
             outstanding: OUTSTANDING_BYTES,
             max_packet: u32::try_from(config.max_packet.0).unwrap_or(u32::MAX),
@@ -170,6 +198,7 @@ impl Broker {
         let router = Router::new(limits, access, recovered, now());
         let (inputs, receiver) = mpsc::channel(EVENTS);
         let (status, watch) = watch::channel(status::Broker::default());
+        let traffic = Arc::<Traffic>::default();
         let task = Task {
             router,
             inputs: receiver,
@@ -179,9 +208,13 @@ impl Broker {
             pulse,
             links: ByKey::default(),
             told: None,
+            traffic: traffic.clone(),
+            sys: Sys::new(Instant::now()),
+            sys_interval: config.sys_interval.0,
+            sys_told: None,
             stopped: None,
         };
-        (Self { inputs, links: Arc::default() }, watch, task.run(commit))
+        (Self { inputs, links: Arc::default(), traffic }, watch, task.run(commit))
     }
 
     /// A connection of one of the gateway's own parts: it is not asked for user and password, and `$` is open to it.
@@ -194,7 +227,13 @@ impl Broker {
         let (sender, packets) = mailbox();
         // When the router is gone the sender goes with the error, and the link is closed from its beginning.
         let _ = self.inputs.send(Input::Open { link: id, packets: sender, trusted }).await;
-        Link { id, inputs: self.inputs.clone(), packets, taken: 0 }
+        let traffic = (!trusted).then(|| self.traffic.clone());
+        Link { id, inputs: self.inputs.clone(), packets, taken: 0, traffic }
+    }
+
+    /// Where the sockets of clients are counted.
+    pub(super) fn traffic(&self) -> &Arc<Traffic> {
+        &self.traffic
     }
 
     /// Publishes messages of the gateway's own; waits while the router is behind. False when it has stopped.
@@ -232,6 +271,9 @@ impl Broker {
 impl Link {
     /// Sends packets to the router, in order; waits while the router is behind. False when it has stopped.
     pub async fn send(&self, packets: Vec<Packet>) -> bool {
+        if let Some(traffic) = &self.traffic {
+            traffic.came(&packets);
+        }
         self.inputs.send(Input::Packets(self.id, packets)).await.is_ok()
     }
 
@@ -247,6 +289,9 @@ impl Link {
             self.taken = 0;
         }
         let packets = self.packets.recv().await?;
+        if let Some(traffic) = &self.traffic {
+            traffic.went(&packets);
+        }
         let size = |packet: &Packet| if let Packet::Publish(p) = packet { p.message.size() } else { 0 };
         self.taken += packets.iter().map(size).sum::<usize>();
         Some(packets)
@@ -277,6 +322,10 @@ struct Task {
     links: ByKey<LinkId, mailbox::Sender>,
     /// When the status was last told.
     told: Option<Instant>,
+    traffic: Arc<Traffic>,
+    sys: Sys,
+    sys_interval: Duration,
+    sys_told: Option<Instant>,
     stopped: Option<oneshot::Sender<()>>,
 }
 
@@ -305,9 +354,14 @@ impl Task {
                     let Some(event) = event else { break };
                     self.router.apply(Event::Store(event), now(), &mut effects);
                 }
+                // Between what others want.
+                () = tokio::task::yield_now(), if self.router.has_more() => {
+                    self.router.apply(Event::Continue, now(), &mut effects);
+                }
                 _ = tick.tick() => {
                     self.pulse.beat();
                     self.router.apply(Event::Tick, now(), &mut effects);
+                    self.tell_sys(&mut effects);
                 }
                 () = sleep_until(hurry.unwrap_or(stopping)), if hurry.is_some() => {}
             }
@@ -379,10 +433,14 @@ impl Task {
         for (queue, after) in effects.loads.drain(..) {
             self.store.load(queue, after, LOAD_ENTRIES, LOAD_BYTES);
         }
-        while let Some((link, packets)) = effects.packets.pop_first() {
-            if let Some(sender) = self.links.get(&link) {
-                // A link that is being dropped has no use for them; its `Gone` is on the way.
-                sender.send(packets);
+        // The runtime goes on with whom it woke last: with those who get messages, before those whose messages came.
+        for messages in [false, true] {
+            let some = |_: &LinkId, p: &mut Vec<Packet>| matches!(p.first(), Some(Packet::Publish(_))) == messages;
+            for (link, packets) in effects.packets.extract_if(.., some) {
+                if let Some(sender) = self.links.get(&link) {
+                    // A link that is being dropped has no use for them; its `Gone` is on the way.
+                    sender.send(packets);
+                }
             }
         }
         for link in effects.close.drain(..) {
@@ -390,11 +448,26 @@ impl Task {
         }
     }
 
+    fn tell_sys(&mut self, effects: &mut Effects) {
+        let now = now();
+        let due = self.sys_told.is_none_or(|told| now.instant - told >= self.sys_interval);
+        if self.sys_interval.is_zero() || !due {
+            return;
+        }
+        self.sys_told = Some(now.instant);
+        let state = sys::State { traffic: self.traffic.counts(), ..self.router.sys_state() };
+        for message in self.sys.tell(now.instant, &state) {
+            self.router.apply(Event::Publish(message), now, effects);
+        }
+    }
+
     fn tell(&mut self) {
         let now = Instant::now();
         if self.told.is_none_or(|told| now - told >= STATUS_EVERY) {
             self.told = Some(now);
-            self.status.send_replace(status::Broker { listeners: self.listeners.clone(), ..self.router.status() });
+            let status = self.router.status();
+            self.sys.saw(status.clients);
+            self.status.send_replace(status::Broker { listeners: self.listeners.clone(), ..status });
         }
     }
 }

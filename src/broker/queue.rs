@@ -7,6 +7,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use serde::Deserialize;
+
 use super::session::packet_id;
 use crate::message::{Message, QoS};
 use crate::mqtt::Publish;
@@ -23,7 +25,7 @@ pub struct Queued {
 impl Queued {
     /// The packet that delivers it, for the first time.
     pub fn publish(&self) -> Publish {
-        let Delivery { qos, retain, ref subscription_ids, seq } = self.delivery;
+        let Delivery { qos, retain, ref subscription_ids, seq, .. } = self.delivery;
         Publish {
             id: (qos > QoS::AtMostOnce).then(|| packet_id(seq)),
             dup: false,
@@ -58,6 +60,17 @@ pub struct Bound {
     pub bytes: usize,
 }
 
+/// What gives way when a queue in RAM is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum QueueFull {
+    /// The message that comes.
+    #[default]
+    DropNewest,
+    /// Those that have waited longest.
+    DropOldest,
+}
+
 impl Queue {
     /// A queue with `spilled` entries on disk from an earlier run.
     pub fn recovered(spilled: u64) -> Self {
@@ -72,7 +85,7 @@ impl Queue {
 
     /// Adds an entry that lives in RAM only; false when there is no room, and the entry is dropped.
     pub fn push(&mut self, entry: Queued, bound: Bound) -> bool {
-        let room = !self.spilling && !self.is_full(bound);
+        let room = self.has_room(bound);
         if room {
             self.push_ready(entry);
         }
@@ -142,9 +155,57 @@ impl Queue {
         self.spilled = self.spilled.saturating_sub(n.saturating_sub(in_ram));
     }
 
+    /// Whether new entries have to wait for some that are, or may be, on disk only.
+    pub fn is_spilling(&self) -> bool {
+        self.spilling
+    }
+
     /// Whether some of it is on disk only.
     pub fn has_spilled(&self) -> bool {
         self.spilled > 0
+    }
+
+    /// Takes everything that is in RAM, in order; the queue is not used any more.
+    pub fn drain(&mut self) -> impl Iterator<Item = Queued> {
+        self.ready.drain(..).chain(self.fresh.drain(..))
+    }
+
+    /// Lets entries that live in RAM only go until there is room for one more; how many.
+    pub fn shorten(&mut self, bound: Bound, policy: QueueFull) -> u64 {
+        let before = self.ready.len();
+        while self.is_full(bound) {
+            let gone = match policy {
+                QueueFull::DropOldest => self.ready.pop_front(),
+                QueueFull::DropNewest => self.ready.pop_back(),
+            };
+            let Some(gone) = gone else { break };
+            self.bytes -= gone.message.size();
+        }
+        (before - self.ready.len()) as u64
+    }
+
+    /// Gives back the memory of a burst that is over.
+    pub fn shrink(&mut self) {
+        for stretch in [&mut self.ready, &mut self.fresh] {
+            if stretch.capacity() > 4 * (stretch.len() + 16) {
+                stretch.shrink_to_fit();
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        self.ready.capacity() + self.fresh.capacity()
+    }
+
+    /// The bytes of what is in RAM and waits to be sent.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether one more entry that lives in RAM only finds room.
+    pub fn has_room(&self, bound: Bound) -> bool {
+        !self.spilling && !self.is_full(bound)
     }
 
     /// How many entries wait.
@@ -170,7 +231,8 @@ mod tests {
     const BOUND: Bound = Bound { entries: 4, bytes: 1 << 20 };
 
     fn entry(id: u64) -> Queued {
-        let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: id };
+        let delivery =
+            Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: id, share: None };
         Queued { id: EntryId(id), message: Arc::new(Message::new("t", "x")), delivery }
     }
 

@@ -14,42 +14,87 @@ use crate::mqtt::topic;
 #[derive(Debug, Default)]
 pub struct Retained {
     messages: BTreeMap<Arc<str>, Arc<Message>>,
+    bytes: usize,
+}
+
+/// Some of the messages that match a filter.
+#[derive(Debug, Default)]
+pub struct Slice {
+    pub messages: Vec<Arc<Message>>,
+    /// The topic behind which to go on; `None` when there are no more.
+    pub last: Option<Arc<str>>,
 }
 
 impl Retained {
     /// Keeps `message` for its topic; an empty payload clears it (MQTT 5.0, 3.3.1.3).
     pub fn set(&mut self, message: &Arc<Message>) {
-        if message.payload.is_empty() {
-            self.messages.remove(&message.topic);
+        let before = if message.payload.is_empty() {
+            self.messages.remove(&message.topic)
         } else {
-            self.messages.insert(message.topic.clone(), message.clone());
-        }
+            self.bytes += message.size();
+            self.messages.insert(message.topic.clone(), message.clone())
+        };
+        self.bytes -= before.map_or(0, |before| before.size());
     }
 
-    /// Whether `message` fits into a bound of so many messages: a replaced or cleared one always does.
+    /// Whether `message` fits into a bound of so many messages: a replaced or cleared one always does, and the gateway's
+    /// own on `$` topics.
     pub fn has_room(&self, message: &Message, most: usize) -> bool {
-        message.payload.is_empty() || self.messages.len() < most || self.messages.contains_key(&message.topic)
+        message.topic.starts_with('$')
+            || message.payload.is_empty()
+            || self.messages.len() < most
+            || self.messages.contains_key(&message.topic)
     }
 
-    /// The messages whose topics match `filter`, without those that have expired.
-    pub fn matching(&self, filter: &str, now: Timestamp) -> Vec<Arc<Message>> {
+    /// The message of this topic.
+    pub fn get(&self, topic: &str, now: Timestamp) -> Option<&Arc<Message>> {
+        self.messages.get(topic).filter(|message| !message.expired(now))
+    }
+
+    /// The messages that match `filter` on topics behind `after`, in order, without those that have expired: at most
+    /// `most`, found among the next `scan` topics.
+    pub fn after(&self, filter: &str, after: Option<&str>, now: Timestamp, most: usize, scan: usize) -> Slice {
+        let Some(wildcard) = filter.find(['+', '#']) else {
+            let messages = self.get(filter, now).filter(|_| after.is_none()).cloned().into_iter().collect();
+            return Slice { messages, last: None };
+        };
         // Everything before the first wildcard is common to all matches, so that only a part of the map is looked at.
-        let prefix = &filter[..filter.find(['+', '#']).unwrap_or(filter.len())];
+        let prefix = &filter[..wildcard];
         let prefix = prefix.strip_suffix('/').filter(|_| filter.ends_with("/#")).unwrap_or(prefix);
-        self.messages
-            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
-            .take_while(|(topic, _)| topic.starts_with(prefix))
-            .filter(|(topic, message)| topic::matches(filter, topic) && !message.expired(now))
-            .map(|(_, message)| message.clone())
-            .collect()
+        let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
+        let mut slice = Slice::default();
+        let topics = self.messages.range::<str, _>((from, Bound::Unbounded));
+        for (n, (topic, message)) in topics.take_while(|(topic, _)| topic.starts_with(prefix)).enumerate() {
+            if n == scan || slice.messages.len() == most {
+                return slice;
+            }
+            slice.last = Some(topic.clone());
+            if topic::matches(filter, topic) && !message.expired(now) {
+                slice.messages.push(message.clone());
+            }
+        }
+        slice.last = None;
+        slice
     }
 
     /// Forgets the messages that have expired; returns what clears them from the store.
     pub fn expire(&mut self, now: Timestamp) -> Vec<Arc<Message>> {
-        self.messages
+        let mut bytes = 0;
+        let cleared = self
+            .messages
             .extract_if(.., |_, message| message.expired(now))
-            .map(|(topic, _)| Arc::new(Message::retained(topic, Bytes::new())))
-            .collect()
+            .map(|(topic, message)| {
+                bytes += message.size();
+                Arc::new(Message::retained(topic, Bytes::new()))
+            })
+            .collect();
+        self.bytes -= bytes;
+        cleared
+    }
+
+    /// The memory that they take, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// How many there are.
@@ -69,8 +114,9 @@ mod tests {
             retained.set(&Arc::new(Message::retained(topic, topic)));
         }
         let found = |retained: &Retained, filter: &str| {
-            let messages = retained.matching(filter, Timestamp::now());
-            messages.iter().map(|m| m.topic.to_string()).collect::<Vec<_>>()
+            let slice = retained.after(filter, None, Timestamp::now(), usize::MAX, usize::MAX);
+            assert_eq!(slice.last, None);
+            slice.messages.iter().map(|m| m.topic.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(found(&retained, "a/#"), ["a", "a/b", "a/b/c"]);
         assert_eq!(found(&retained, "a"), ["a"]);
@@ -81,5 +127,10 @@ mod tests {
         retained.set(&Arc::new(Message::retained("a/b", "")));
         assert_eq!(found(&retained, "a/#"), ["a", "a/b/c"]);
         assert_eq!(retained.len(), 6);
+        for topic in ["a", "a/b/c", "a0", "ab", "b/b", "$SYS/x"] {
+            retained.set(&Arc::new(Message::retained(topic, "another")));
+            retained.set(&Arc::new(Message::retained(topic, "")));
+        }
+        assert_eq!((retained.len(), retained.bytes()), (0, 0));
     }
 }

@@ -5,19 +5,25 @@
 //! exchange that a session has to remember.
 //!
 //! The router's doings stand in files of their own: [`connect`](self::connect) (sessions come and go), [`will`],
-//! [`subscribe`], [`publish`] (messages come in) and [`deliver`] (messages go out and are acknowledged), [`recover`]
-//! (what the store's last run left).
+//! [`subscribe`], [`publish`] (messages come in), [`matching`] (whom they reach), [`retain`] (retained messages for new
+//! subscriptions), [`deliver`] (messages go out and are acknowledged), [`share`] (what a member of a share leaves
+//! behind), [`room`] (how much may wait, and who lost what) and [`recover`] (what the store's last run left).
 
 mod connect;
 mod deliver;
+mod matching;
 mod publish;
 mod recover;
+mod retain;
+mod room;
+mod share;
 mod subscribe;
 mod will;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,9 +31,10 @@ use tokio::time::Instant;
 
 use super::access::Access;
 use super::keys::ByKey;
-use super::queue::Bound;
+use super::queue::{Bound, QueueFull};
 use super::retained::Retained;
 use super::session::{LinkId, Session};
+use super::sys;
 use super::topics::{SessionKey, Topics};
 use crate::clock::Timestamp;
 use crate::message::{Message, QoS};
@@ -35,6 +42,9 @@ use crate::mqtt::{Packet, PacketId, Reason};
 use crate::status;
 use crate::store::tail::{Tail, Told};
 use crate::store::{self, Batch, EntryId, QueueId, Recovered};
+use matching::Matches;
+use room::{Loss, Losses, Room};
+use share::Gates;
 
 /// How often expired retained messages are let go.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -52,6 +62,8 @@ pub enum Event {
     Gone { link: LinkId },
     /// The gateway itself publishes.
     Publish(Message),
+    /// It has more to do, and let others go first: see [`Router::has_more`].
+    Continue,
     /// The store has something to say.
     Store(store::Event),
     /// Time goes by: the commit window, wills and expiries are looked at.
@@ -87,8 +99,14 @@ pub struct Limits {
     pub commit: Duration,
     /// Deliveries in flight to one client.
     pub window: usize,
+    /// Publishes of QoS 1 and 2 that a client may have unacknowledged, announced to MQTT 5 clients.
+    pub receive_maximum: NonZeroU16,
     /// How much of a queue stays in RAM.
     pub queue: Bound,
+    /// Bytes that wait in RAM, over all sessions.
+    pub total: usize,
+    /// What gives way in a queue that lives in RAM only.
+    pub queue_full: QueueFull,
     /// Bytes of entries waiting for a commit; beyond it, new ones are refused.
     pub tail: usize,
     /// Bytes handed to one connection and not yet on its wire.
@@ -144,6 +162,9 @@ pub struct Router {
     topics: Topics,
     retained: Retained,
     tail: Tail<Waiter>,
+    /// Sessions that are still to get retained messages, and whether one has not finished looking for them.
+    owing: BTreeSet<SessionKey>,
+    searching: bool,
     /// When sessions end or wills are due; looked up again when the time has come.
     deadlines: BTreeSet<(Instant, SessionKey)>,
     /// The store refuses new entries.
@@ -153,10 +174,15 @@ pub struct Router {
     /// When retained messages were last looked through for expired ones.
     swept: Instant,
     /// Scratch: the sessions that a publish matches.
-    matches: Vec<(SessionKey, store::Delivery)>,
+    matches: Matches,
+    gates: Gates,
+    room: Room,
+    losses: Losses,
     received: u64,
     sent: u64,
     dropped: u64,
+    /// Sessions that ended because nobody came back.
+    expired: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -169,6 +195,8 @@ impl Router {
     /// A router that goes on where the store's last run ended.
     pub fn new(limits: Limits, access: Arc<Access>, recovered: Recovered, now: Now) -> Self {
         let mut router = Self {
+            room: Room::new(limits.queue, limits.total),
+            losses: Losses::default(),
             limits,
             access,
             links: ByKey::default(),
@@ -183,15 +211,19 @@ impl Router {
             topics: Topics::default(),
             retained: Retained::default(),
             tail: Tail::default(),
+            owing: BTreeSet::new(),
+            searching: false,
             deadlines: BTreeSet::new(),
             full: false,
             stopping: false,
             publishes: 0,
             swept: now.instant,
-            matches: Vec::new(),
+            matches: Matches::default(),
+            gates: Gates::default(),
             received: 0,
             sent: 0,
             dropped: 0,
+            expired: 0,
         };
         router.recover(recovered, now);
         router
@@ -220,10 +252,15 @@ impl Router {
             Event::Store(store::Event::Loaded { queue, entries, complete }) => {
                 self.loaded(queue, entries, complete, now, effects);
             }
+            Event::Continue => self.pay_all(now, effects),
             Event::Tick => {
+                self.pay_all(now, effects);
                 self.deadlines(now, effects);
+                self.measure();
+                self.tell_losses(now);
                 if now.instant - self.swept >= SWEEP_EVERY {
                     self.swept = now.instant;
+                    self.shrink();
                     self.retained.expire(now.wall).into_iter().for_each(|cleared| self.tail.clear_retained(cleared));
                 }
                 self.commit(now, effects);
@@ -279,9 +316,12 @@ impl Router {
             self.sessions.values_mut().filter(|s| s.durable.is_some()).for_each(|s| s.queue.committed(until));
         }
         for (queue, lost) in dropped {
-            self.dropped += lost.entries;
-            if let Some(session) = self.by_queue.get(queue).and_then(|key| self.sessions.get_mut(key)) {
-                session.dropped += lost.entries;
+            let Some(key) = self.by_queue.get(queue).copied() else {
+                self.dropped += lost.entries;
+                continue;
+            };
+            self.lost(key, lost.entries, Loss::GaveWay);
+            if let Some(session) = self.sessions.get_mut(&key) {
                 // What is on its way goes on.
                 let on_way = session.published().filter(|entry| entry.id <= lost.until).count() as u64;
                 session.queue.dropped(lost.entries.saturating_sub(on_way), lost.until);
@@ -325,6 +365,7 @@ impl Router {
                 self.publish_will(key, now, effects);
             }
             if self.sessions.get(&key).is_some_and(|s| s.ends.is_some_and(|ends| ends <= now.instant)) {
+                self.expired += 1;
                 self.end(key, now, effects);
             }
         }
@@ -365,19 +406,20 @@ impl Router {
         let mut queues: Vec<_> = self
             .sessions
             .values()
-            .filter_map(|s| {
-                let queue = s.durable?;
+            // A session that lives in RAM only is shown once it has lost something.
+            .filter(|s| s.durable.is_some() || s.dropped > 0)
+            .map(|s| {
                 let inflight = s.published().next().map(|entry| entry.message.at);
                 let oldest = inflight.or_else(|| s.queue.front().map(|e| e.message.at));
                 let oldest = oldest.or(s.oldest_on_disk.filter(|_| s.queue.has_spilled()));
-                Some(status::Queue {
+                status::Queue {
                     session: s.client_id.clone(),
                     connected: s.connection.is_some(),
                     entries: s.depth(),
                     inflight: s.inflight.len(),
-                    oldest: oldest.or_else(|| self.tail.oldest(queue)),
+                    oldest: oldest.or_else(|| self.tail.oldest(s.durable?)),
                     dropped: s.dropped,
-                })
+                }
             })
             .collect();
         queues.sort_by(|a, b| a.session.cmp(&b.session));
@@ -391,6 +433,27 @@ impl Router {
             sent: self.sent,
             dropped: self.dropped,
             queues,
+        }
+    }
+
+    /// How the broker is, for the `$SYS` topics. `traffic` is left to the caller.
+    pub fn sys_state(&self) -> sys::State {
+        let connected = self.sessions.values().filter(|s| s.connection.is_some_and(|c| !c.trusted)).count();
+        // The gateway's own parts are no clients.
+        let disconnected =
+            self.sessions.values().filter(|s| s.connection.is_none() && !s.client_id.starts_with('$')).count();
+        let queued: u64 = self.sessions.values().map(Session::depth).sum();
+        sys::State {
+            dropped: self.dropped,
+            connected,
+            disconnected,
+            expired: self.expired,
+            subscriptions: self.topics.len(),
+            shared: self.topics.shared(),
+            retained: self.retained.len(),
+            stored: self.retained.len() as u64 + queued,
+            stored_bytes: (self.retained.bytes() + self.room.held()) as u64,
+            ..sys::State::default()
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::owed::Owed;
 use super::queue::{Queue, Queued};
 use crate::clock::Timestamp;
 use crate::message::QoS;
@@ -33,6 +34,8 @@ pub struct Session {
     pub ends: Option<Instant>,
     pub subscriptions: BTreeMap<Arc<str>, (SubscribeOptions, Option<u32>)>,
     pub queue: Queue,
+    /// Retained messages that are not in the queue yet.
+    pub owed: Owed,
     /// Deliveries sent and not done, in the order they were sent, which is that of their places.
     pub inflight: VecDeque<InFlight>,
     /// The place of the last delivery of QoS 1 or 2.
@@ -119,6 +122,7 @@ impl Session {
             ends: None,
             subscriptions: BTreeMap::new(),
             queue,
+            owed: Owed::default(),
             inflight: VecDeque::new(),
             last_seq: 0,
             sent: 0,
@@ -223,7 +227,8 @@ mod tests {
     #[test]
     fn only_what_is_published_counts_as_not_yet_delivered() {
         let mut session = Session::new("c".into(), Queue::default());
-        let delivery = Delivery { qos: QoS::ExactlyOnce, retain: false, subscription_ids: Vec::new(), seq: 1 };
+        let delivery =
+            Delivery { qos: QoS::ExactlyOnce, retain: false, subscription_ids: Vec::new(), seq: 1, share: None };
         let entry = Queued { id: EntryId(1), message: Arc::new(crate::message::Message::new("t", "x")), delivery };
         for stage in [Stage::Published(entry), Stage::Received, Stage::Released { recorded: true }] {
             let seq = session.next_seq();

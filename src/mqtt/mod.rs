@@ -1,8 +1,9 @@
 //! MQTT as the broker and the uplinks speak it: packets without a version, topics and filters, and the wire.
 //!
-//! The codec crate stands behind [`wire`] only; everything else works on [`Packet`], whichever version a peer speaks.
+//! Bytes are known to [`wire`] only; everything else works on [`Packet`], whichever version a peer speaks.
 
 pub mod topic;
+mod reason;
 pub mod wire;
 
 use std::num::NonZeroU16;
@@ -103,6 +104,8 @@ pub struct Connect {
     /// The largest packet the peer takes, in bytes.
     pub maximum_packet_size: Option<u32>,
     pub topic_alias_maximum: u16,
+    /// Whether the peer wants reason strings (request problem information); 3.1.1 has none.
+    pub problem_info: bool,
     pub authentication_method: Option<Arc<str>>,
 }
 
@@ -121,6 +124,7 @@ impl Connect {
             receive_maximum: NonZeroU16::MAX,
             maximum_packet_size: None,
             topic_alias_maximum: 0,
+            problem_info: true,
             authentication_method: None,
         }
     }

@@ -50,12 +50,10 @@ pub fn check_name(name: &str) -> Result<(), Invalid> {
 /// When it is empty, too long, has too many levels, contains NUL, or has a wildcard in a wrong place.
 pub fn check_filter(filter: &str) -> Result<(), Invalid> {
     check_text(filter)?;
-    let filter = match filter.strip_prefix("$share/") {
-        Some(shared) => match shared.split_once('/') {
-            Some((name, filter)) if !name.is_empty() && !name.contains(['+', '#']) && !filter.is_empty() => filter,
-            _ => return Err(Invalid::ShareName),
-        },
-        None => filter,
+    let filter = match (filter.starts_with("$share/"), split_share(filter)) {
+        (_, Some((name, filter))) if !name.is_empty() && !name.contains(['+', '#']) && !filter.is_empty() => filter,
+        (true, _) => return Err(Invalid::ShareName),
+        (false, _) => filter,
     };
     let mut levels = filter.split('/').peekable();
     while let Some(level) = levels.next() {
@@ -67,6 +65,16 @@ pub fn check_filter(filter: &str) -> Result<(), Invalid> {
         }
     }
     Ok(())
+}
+
+/// The name and the filter within a shared filter, `$share/NAME/FILTER` (MQTT 5.0, 4.8.2); `None` for any other.
+pub fn split_share(filter: &str) -> Option<(&str, &str)> {
+    filter.strip_prefix("$share/")?.split_once('/')
+}
+
+/// What a filter matches by: itself, or what stands within a shared one.
+pub fn unshared(filter: &str) -> &str {
+    split_share(filter).map_or(filter, |(_, filter)| filter)
 }
 
 /// Whether a message on `name` is wanted by `filter` (both valid; no `$share/`).

@@ -78,6 +78,8 @@ pub struct Delivery {
     pub subscription_ids: Vec<u32>,
     /// Its place among the queue's deliveries of QoS 1 and 2, from 1; its packet id follows from it. 0 at QoS 0.
     pub seq: u64,
+    /// The shared filter by which this queue got it instead of another; not kept on disk.
+    pub share: Option<Arc<str>>,
 }
 
 /// A message that entered one or more queues.

@@ -83,6 +83,7 @@ pub(super) fn entry(row: &Row<'_>) -> Result<Entry> {
             retain: row.get(8)?,
             subscription_ids: from_json(row.get(9)?).unwrap_or_default(),
             seq: seq(row.get(10)?)?,
+            share: None,
         },
     })
 }

@@ -136,6 +136,12 @@ impl<W> Tail<W> {
         released
     }
 
+    /// Who waits for this entry, while it is not durable.
+    pub fn waiter(&self, id: EntryId) -> Option<&W> {
+        let place = self.entries.partition_point(|e| e.id < id);
+        self.entries.get(place).filter(|e| e.id == id)?.waiter.as_ref()
+    }
+
     /// Notes a session that is to be kept, as it is now.
     pub fn save(&mut self, session: Session) {
         self.sessions.insert(session.queue, session);
@@ -261,6 +267,8 @@ impl<W> Tail<W> {
             self.forget(&entry);
             released.extend(entry.waiter);
         }
+        // Behind those that were written there may be some that need not be.
+        self.forget_elided();
         (released, until.filter(|id| *id > EntryId(0)))
     }
 
@@ -303,7 +311,7 @@ mod tests {
     }
 
     fn delivery() -> Delivery {
-        Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: 0 }
+        Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: 0, share: None }
     }
 
     fn entering(id: u64, message: Message, entered: Instant) -> Entering<u64> {

@@ -57,7 +57,8 @@ fn session(queue: QueueId, client_id: &str) -> Session {
 
 fn append(id: u64, payload: &[u8], queues: &[QueueId]) -> Append {
     let message = Arc::new(Message::new("plant/level", payload.to_vec()));
-    let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: id };
+    let delivery =
+        Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: id, share: None };
     Append { id: EntryId(id), message, queues: queues.iter().map(|queue| (*queue, delivery.clone())).collect() }
 }
 
@@ -112,7 +113,8 @@ fn keeps_everything_of_a_message_and_its_delivery() {
             ..Properties::default()
         })),
     };
-    let delivery = Delivery { qos: QoS::AtLeastOnce, retain: true, subscription_ids: vec![3, 70_000], seq: 7 };
+    let delivery =
+        Delivery { qos: QoS::AtLeastOnce, retain: true, subscription_ids: vec![3, 70_000], seq: 7, share: None };
     let mut kept = session(QUEUE, "a");
     kept.left = Some(Timestamp(7));
     kept.subscriptions =

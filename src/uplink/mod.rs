@@ -186,6 +186,7 @@ impl Uplink {
             receive_maximum,
             maximum_packet_size: None,
             topic_alias_maximum: 0,
+            problem_info: true,
             authentication_method: None,
         }
     }

@@ -159,7 +159,7 @@ async fn greet(stream: Box<dyn Stream>, config: &Config, identity: &Identity) ->
     };
     let mut early: Vec<Packet> = packets.collect();
     let (mut reader, mut writer) = framed.split();
-    writer.set_max_packet(ack.maximum_packet_size);
+    writer.set_limits(&ack);
 
     let mut awaited = 0;
     for packet in [subscribe(config), online(identity, &ack)].into_iter().flatten() {
@@ -219,6 +219,7 @@ fn connect(config: &Config, identity: &Identity) -> Result<Connect, String> {
         receive_maximum: NonZeroU16::new(config.window).unwrap_or(NonZeroU16::MAX),
         maximum_packet_size: Some(MAX_PACKET),
         topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
+        problem_info: true,
         authentication_method: None,
     })
 }

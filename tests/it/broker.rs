@@ -10,3 +10,6 @@ mod mosquitto;
 mod paho;
 mod raw;
 mod sessions;
+mod shares;
+mod spec;
+mod sys;

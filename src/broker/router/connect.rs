@@ -1,6 +1,5 @@
 //! Sessions come and go: CONNECT, takeover, DISCONNECT, lost connections, wills, expiry.
 
-use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,10 +60,9 @@ impl Router {
                 // The byte is reserved in 3.1.
                 session_present: present.is_some() && connect.version != Version::V31,
                 assigned_client_id: assigned,
-                receive_maximum: RECEIVE_MAXIMUM,
+                receive_maximum: self.limits.receive_maximum,
                 maximum_packet_size: Some(self.limits.max_packet),
                 topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
-                shared_available: false,
                 ..ConnAck::new(Reason::SUCCESS)
             })),
         );
@@ -172,11 +170,14 @@ impl Router {
         effects: &mut Effects,
     ) {
         if let Some(session) = self.sessions.get_mut(&key) {
-            // A session that began without an expiry may not get one now (MQTT-3.14.2-2).
-            let expiry = expiry.filter(|_| session.expiry > 0);
-            if reason == Reason::SUCCESS {
+            // A session that began without an expiry may not get one now (MQTT 5.0, 3.14.2.2.2): that is no good-bye.
+            let wrong = session.expiry == 0 && expiry.is_some_and(|expiry| expiry > 0);
+            if wrong {
+                effects.send(link, Packet::Disconnect { reason: Reason::PROTOCOL_ERROR, expiry: None });
+            } else if reason == Reason::SUCCESS {
                 self.set_will(key, None);
             }
+            let expiry = expiry.filter(|_| !wrong);
             if expiry.is_some_and(|expiry| self.set_expiry(key, expiry)) {
                 self.save(key);
             }
@@ -213,10 +214,13 @@ impl Router {
         self.publish_will(key, now, effects);
         let Some(session) = self.sessions.remove(&key) else { return };
         self.by_client.remove(&session.client_id);
+        self.owing.remove(&key);
         for filter in session.subscriptions.keys() {
             self.topics.unsubscribe(filter, key);
         }
-        if let Some(queue) = session.durable {
+        let durable = session.durable;
+        self.hand_over(session, now, effects);
+        if let Some(queue) = durable {
             self.by_queue.remove(&queue);
             for told in self.tail.end(queue) {
                 self.tell(told, effects);
@@ -233,6 +237,3 @@ impl Router {
 
 /// Deliveries in flight to one of the gateway's own parts, at most: an uplink sets its window itself.
 const TRUSTED_WINDOW: usize = 1000;
-
-/// How many QoS 1 and 2 publishes a client may have unacknowledged: those waiting for a commit are among them.
-const RECEIVE_MAXIMUM: NonZeroU16 = NonZeroU16::new(1024).expect("not zero");

@@ -12,6 +12,7 @@ impl Router {
     /// Sends what the session's connection has room for.
     pub(super) fn pump(&mut self, key: SessionKey, now: Now, effects: &mut Effects) {
         loop {
+            self.pay(key, now);
             let outstanding = self.limits.outstanding;
             let Some(session) = self.sessions.get_mut(&key) else { return };
             let Some(connection) = session.connection else { return };
@@ -33,6 +34,7 @@ impl Router {
                 return;
             }
             let entry = session.queue.pop().expect("it has a front");
+            session.owed.popped(entry.id);
             if entry.message.expired(now.wall) {
                 let oldest = session.published().next().is_none();
                 self.settle(key, entry.id, entry.delivery.qos, oldest, effects);

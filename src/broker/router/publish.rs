@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::room::Loss;
 use super::{Effects, Now, Publisher, Router, Waiter};
 use crate::broker::queue::{Bound, Queued};
 use crate::broker::session::{Incoming, LinkId, Session};
@@ -112,6 +113,9 @@ impl Router {
     /// Tells a publisher that its message is durable; `written` when the disk has it, or will have it in a moment.
     pub(super) fn taken(&mut self, publisher: Publisher, written: bool, effects: &mut Effects) {
         let Publisher { session, link, id, qos, reason, number } = publisher;
+        if !self.gates.opens(number) {
+            return;
+        }
         let Some(session) = self.sessions.get_mut(&session) else { return };
         let connection = session.connection.map(|c| c.link);
         if qos == QoS::AtLeastOnce {
@@ -156,40 +160,46 @@ impl Router {
         now: Now,
         effects: &mut Effects,
     ) -> Result<(), Reason> {
-        self.received += 1;
+        // What the broker tells of itself is nobody's message.
+        self.received += u64::from(!message.topic.starts_with("$SYS/"));
         self.find_matches(from, &message);
         let mut matches = std::mem::take(&mut self.matches);
         let stuck = self.tail.bytes() >= self.limits.tail;
         if self.full || stuck {
-            let sessions = &mut self.sessions;
+            let sessions = &self.sessions;
             let kept = stuck && message.retain;
-            if publisher.is_some() && (kept || matches.iter().any(|(key, d)| misses(sessions.get(key), d))) {
+            if publisher.is_some() && (kept || matches.all().any(|(key, d)| misses(sessions.get(key), d))) {
                 self.matches = matches;
                 return Err(Reason::QUOTA_EXCEEDED);
             }
             // The gateway's own readings go to those who listen now; the durable queues miss them, and it is counted.
-            matches.retain(|(key, delivery)| {
-                let session = sessions.get_mut(key);
-                if !misses(session.as_deref(), delivery) {
-                    return true;
-                }
-                self.dropped += 1;
-                if let Some(session) = session {
-                    session.dropped += 1;
-                }
-                false
+            let mut missed = Vec::new();
+            matches.retain(|key, delivery| {
+                let misses = misses(sessions.get(&key), delivery);
+                missed.extend(misses.then_some(key));
+                !misses
             });
+            missed.into_iter().for_each(|key| self.lost(key, 1, Loss::NoStore));
         }
+        self.pay_before(&matches, &message, now);
         // A reading is read anew after a restart; what clients publish is not, and has to be kept.
         let keep = message.retain && self.retain(&message) && from.is_some() && !stuck;
         let id = self.new_entry();
         let (mut open, mut urgent) = (Vec::new(), false);
-        for (key, delivery) in &matches {
-            open.extend(self.enqueue(*key, id, &message, delivery.clone(), self.limits.queue));
+        for (key, delivery) in &matches.first {
+            open.extend(self.enqueue(*key, id, &message, delivery.clone(), self.room.bound()));
             urgent |= self.sessions.get(key).is_some_and(|s| s.waits_for_disk(delivery.qos));
         }
+        let again = matches.again.iter().filter(|(key, d)| misses(self.sessions.get(key), d)).count();
+        // Each entry that it waits for beyond the first. What is recorded with one of them holds for all.
+        urgent |= again > 0;
+        let waits = usize::from(keep || !open.is_empty()) + again;
+        if let Some(publisher) = publisher {
+            (1..waits).for_each(|_| self.gates.hold(publisher.number));
+        }
+        let waiter = publisher.map(Waiter::Publisher);
         if open.is_empty() && !keep {
-            if let Some(publisher) = publisher {
+            if let Some(publisher) = publisher.filter(|_| again == 0) {
                 let reason = if matches.is_empty() { Reason::NO_MATCHING_SUBSCRIBERS } else { Reason::SUCCESS };
                 self.taken(Publisher { reason, ..publisher }, false, effects);
             }
@@ -198,10 +208,13 @@ impl Router {
             }
         } else {
             let with = with.or_else(|| self.receipt(publisher?));
-            let (retain, entered, waiter) = (keep, now.instant, publisher.map(Waiter::Publisher));
+            let (message, retain, entered) = (message.clone(), keep, now.instant);
             self.tail.append(Entering { id, message, open, retain, entered, waiter, with, urgent });
         }
-        for (key, _) in matches.drain(..) {
+        for (key, delivery) in matches.again.drain(..) {
+            self.enter_again(key, &message, delivery, waiter, now);
+        }
+        for (key, _) in matches.first.drain(..) {
             self.pump(key, now, effects);
         }
         self.matches = matches;
@@ -226,31 +239,6 @@ impl Router {
         true
     }
 
-    /// Fills `self.matches`: each session once, with the highest QoS and all identifiers of its filters that match.
-    fn find_matches(&mut self, from: Option<SessionKey>, message: &Message) {
-        self.publishes += 1;
-        let (number, sessions, matches) = (self.publishes, &mut self.sessions, &mut self.matches);
-        matches.clear();
-        self.topics.matching(&message.topic, &mut |subscriber| {
-            let Some(session) = sessions.get_mut(&subscriber.session) else { return };
-            if subscriber.options.no_local && from == Some(subscriber.session) {
-                return;
-            }
-            let qos = subscriber.options.qos.min(message.qos);
-            let retain = subscriber.options.retain_as_published && message.retain;
-            if session.matched.0 == number {
-                let (_, delivery) = &mut matches[session.matched.1];
-                delivery.qos = delivery.qos.max(qos);
-                delivery.retain |= retain;
-                delivery.subscription_ids.extend(subscriber.id);
-            } else {
-                session.matched = (number, matches.len());
-                let subscription_ids = subscriber.id.into_iter().collect();
-                matches.push((subscriber.session, Delivery { qos, retain, subscription_ids, seq: 0 }));
-            }
-        });
-    }
-
     /// Puts a message into a session's queue. Returns the queue in the store that it has to enter as well, and how.
     pub(super) fn enqueue(
         &mut self,
@@ -260,6 +248,8 @@ impl Router {
         mut delivery: Delivery,
         bound: Bound,
     ) -> Option<(QueueId, Delivery)> {
+        self.grow(message.size());
+        self.make_room(key, bound);
         let session = self.sessions.get_mut(&key)?;
         let durable = session.durable.filter(|_| delivery.qos > QoS::AtMostOnce);
         if delivery.qos > QoS::AtMostOnce {
@@ -272,8 +262,7 @@ impl Router {
             None if session.connection.is_none() => {} // QoS 0 is not kept for those who are away
             None => {
                 if !session.queue.push(entry, bound) {
-                    session.dropped += 1;
-                    self.dropped += 1;
+                    self.lost(key, 1, Loss::TooSlow);
                 }
             }
         }

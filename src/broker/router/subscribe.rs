@@ -1,14 +1,12 @@
-//! SUBSCRIBE and UNSUBSCRIBE, and the retained messages that a new subscription gets.
+//! SUBSCRIBE and UNSUBSCRIBE.
 
 use std::sync::Arc;
 
 use super::{Effects, Now, Router};
-use crate::broker::queue::Bound;
+use crate::broker::owed::Owed;
 use crate::broker::session::LinkId;
 use crate::broker::topics::{SessionKey, Subscriber};
-use crate::mqtt::{Packet, PacketId, Reason, RetainHandling, Subscribe, SubscribeOptions, topic};
-use crate::store::Delivery;
-use crate::store::tail::Entering;
+use crate::mqtt::{Packet, PacketId, Reason, RetainHandling, Subscribe, topic};
 
 impl Router {
     pub(super) fn subscribe(
@@ -19,6 +17,12 @@ impl Router {
         now: Now,
         effects: &mut Effects,
     ) {
+        // Who shares a filter cannot know whose message comes to it (MQTT-3.8.3-4).
+        if subscribe.filters.iter().any(|(filter, options)| options.no_local && filter.starts_with("$share/")) {
+            effects.send(link, Packet::Disconnect { reason: Reason::PROTOCOL_ERROR, expiry: None });
+            effects.close.push(link);
+            return self.gone(link, now, effects);
+        }
         let mut reasons = Vec::with_capacity(subscribe.filters.len());
         let mut granted = Vec::new();
         let mut changed = false;
@@ -32,7 +36,10 @@ impl Router {
                     let is = (options, subscribe.subscription_id);
                     changed |= session.subscriptions.insert(filter.clone(), is) != Some(is);
                 }
-                granted.push((filter, options, new));
+                // A share gets no retained messages (MQTT 5.0, 4.8.2).
+                if topic::split_share(&filter).is_none() {
+                    granted.push((filter, options, new));
+                }
             }
         }
         // Many clients subscribe anew at each connection: that is no reason to write.
@@ -44,7 +51,7 @@ impl Router {
             if options.retain_handling == RetainHandling::Send
                 || options.retain_handling == RetainHandling::SendIfNew && new
             {
-                self.send_retained(key, &filter, options, subscribe.subscription_id, now);
+                self.owe(key, filter, options, subscribe.subscription_id);
             }
         }
         self.pump(key, now, effects);
@@ -52,9 +59,6 @@ impl Router {
 
     fn grant(&self, key: SessionKey, filter: &str) -> Result<(), Reason> {
         topic::check_filter(filter).map_err(|_| Reason::TOPIC_FILTER_INVALID)?;
-        if filter.starts_with("$share/") {
-            return Err(Reason::SHARED_NOT_SUPPORTED);
-        }
         let session = self.sessions.get(&key).ok_or(Reason::UNSPECIFIED)?;
         let trusted = session.connection.is_some_and(|c| c.trusted);
         if !trusted
@@ -67,41 +71,6 @@ impl Router {
             return Err(Reason::NOT_AUTHORIZED);
         }
         Ok(())
-    }
-
-    fn send_retained(
-        &mut self,
-        key: SessionKey,
-        filter: &str,
-        options: SubscribeOptions,
-        subscription_id: Option<u32>,
-        now: Now,
-    ) {
-        let found = self.retained.matching(filter, now.wall);
-        // All of them are delivered, however many there are; they take room for a pointer each. But who asks again and
-        // again does not get them again while they still wait.
-        let (entries, bytes) = (self.limits.queue.entries + found.len(), usize::MAX);
-        let (durable, waiting) = self.sessions.get(&key).map_or((false, 0), |s| (s.durable.is_some(), s.queue.len()));
-        let crowded = waiting > entries as u64;
-        if crowded || durable && (self.full || self.tail.bytes() >= self.limits.tail) {
-            self.dropped += found.len() as u64;
-            return;
-        }
-        for message in found {
-            let delivery = Delivery {
-                qos: options.qos.min(message.qos),
-                retain: true,
-                subscription_ids: subscription_id.into_iter().collect(),
-                seq: 0,
-            };
-            let urgent = self.sessions.get(&key).is_some_and(|s| s.waits_for_disk(delivery.qos));
-            let id = self.new_entry();
-            let open = self.enqueue(key, id, &message, delivery, Bound { entries, bytes });
-            if open.is_some() {
-                let (open, retain, entered) = (open.into_iter().collect(), false, now.instant);
-                self.tail.append(Entering { id, message, open, retain, entered, waiter: None, with: None, urgent });
-            }
-        }
     }
 
     pub(super) fn unsubscribe(
@@ -120,6 +89,7 @@ impl Router {
                 }
                 if let Some(session) = self.sessions.get_mut(&key) {
                     session.subscriptions.remove(filter);
+                    session.owed.remove(filter);
                 }
                 if self.topics.unsubscribe(filter, key) { Reason::SUCCESS } else { Reason::NO_SUBSCRIPTION_EXISTED }
             })
@@ -132,6 +102,7 @@ impl Router {
     pub fn unsubscribe_all(&mut self, client_id: &str) {
         let Some(key) = self.by_client.get(client_id).copied() else { return };
         if let Some(session) = self.sessions.get_mut(&key) {
+            session.owed = Owed::default();
             for filter in std::mem::take(&mut session.subscriptions).into_keys() {
                 self.topics.unsubscribe(&filter, key);
             }

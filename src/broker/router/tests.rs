@@ -1,6 +1,10 @@
 //! The router, fed with events: no socket, no disk, no time but what is said.
 
 mod exactly_once;
+mod leaks;
+mod limits;
+mod owed;
+mod shares;
 
 use std::collections::HashMap;
 use std::num::NonZeroU16;
@@ -12,7 +16,10 @@ use crate::store::{Delivery, Depth, Entry, Handshake};
 const LIMITS: Limits = Limits {
     commit: Duration::from_millis(200),
     window: 10,
+    receive_maximum: NonZeroU16::MAX,
     queue: Bound { entries: 5, bytes: 1 << 20 },
+    total: 64 << 20,
+    queue_full: QueueFull::DropNewest,
     tail: 10_000,
     outstanding: 100_000,
     max_packet: 1 << 20,
@@ -395,7 +402,7 @@ fn the_store_s_sessions_come_back_after_a_restart() {
     let depth = Depth { entries: 1, oldest: None, first: 7, last: 7 };
     let recovered = Recovered { next_id: EntryId(50), sessions: vec![(saved, depth)], ..Recovered::default() };
     let mut world = World::recovered(recovered, Access::default());
-    let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: 7 };
+    let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: 7, share: None };
     let old = Entry { id: EntryId(49), message: Arc::new(Message::new("old", "x")), delivery };
     world.disk.push((QueueId(4), old));
     world.apply(Event::Publish(Message::new("t", "x")));
@@ -419,6 +426,27 @@ fn a_second_connection_takes_the_session_over() {
     world.subscribe(2, "t", QoS::AtMostOnce);
     world.apply(Event::Publish(Message::new("t", "x")));
     assert_eq!(publishes(&world.sent(2)), ["t/0"], "the old connection's end does not touch the new one");
+}
+
+#[test]
+fn a_session_without_an_expiry_gets_none_at_its_end() {
+    let mut world = World::new();
+    world.open(9, connect("watcher", 0));
+    world.subscribe(9, "will", QoS::AtMostOnce);
+    let will = || Some(Will { message: Message::new("will", "x"), delay: Duration::ZERO });
+    world.open(1, Connect { will: will(), ..connect("c", 0) });
+    world.packet(1, Packet::Disconnect { reason: Reason::SUCCESS, expiry: Some(60) });
+    assert_eq!(world.sent(1), [Packet::Disconnect { reason: Reason::PROTOCOL_ERROR, expiry: None }]);
+    assert_eq!(publishes(&world.sent(9)), ["will/0"], "that was no good-bye");
+    assert!(!world.open(2, connect("c", 0)).session_present);
+    world.packet(2, Packet::Disconnect { reason: Reason::SUCCESS, expiry: Some(0) });
+    assert_eq!(world.sent(2), []);
+    // From some to another, and to none.
+    world.open(3, connect("c", 60));
+    world.packet(3, Packet::Disconnect { reason: Reason::SUCCESS, expiry: Some(90) });
+    assert!(world.open(4, connect("c", 60)).session_present);
+    world.packet(4, Packet::Disconnect { reason: Reason::SUCCESS, expiry: Some(0) });
+    assert!(!world.open(5, connect("c", 60)).session_present);
 }
 
 #[test]
@@ -623,19 +651,6 @@ fn a_session_is_not_inherited_by_another_user_nor_with_rights_that_are_gone() {
 }
 
 #[test]
-fn a_new_subscriber_gets_every_retained_message() {
-    let mut world = World::new();
-    for n in 0..8 {
-        world.apply(Event::Publish(Message::retained(format!("r/{n}"), "x")));
-    }
-    world.open(1, connect("c", 0));
-    world.subscribe(1, "r/#", QoS::AtMostOnce);
-    assert_eq!(world.sent(1).len(), 8, "the queue takes five, and these beside");
-    world.apply(Event::Publish(Message::retained("r/one-more", "x")));
-    assert_eq!(world.router.status().retained, 8, "and no more are retained");
-}
-
-#[test]
 fn sessions_and_subscriptions_are_bounded() {
     let mut world = World::new();
     for n in 0..10 {
@@ -719,7 +734,8 @@ fn a_will_outlives_the_gateway() {
     assert_eq!(publishes(&world.sent(10)), ["will/late/3"]);
     (1..=3).for_each(|id| world.packet(10, Packet::PubAck(ok(id))));
     world.commit();
-    assert!(world.wills.is_empty() && world.crash().router.deadlines.len() < 4);
+    world.commit();
+    assert_eq!(world.wills.keys().collect::<Vec<_>>(), Vec::<&Arc<str>>::new());
 }
 
 #[test]

@@ -1,271 +1,244 @@
-//! Packets there and back, hostile bytes, and the checks on top of the codec crate.
+//! The codec under test: bytes by the table, random packets there and back, another codec, spoilt bytes, streams.
+
+mod foreign;
+mod legal;
+mod refused;
+mod round;
+mod spoilt;
+mod stream;
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::io::{AsyncWriteExt, duplex};
+use bytes::Bytes;
+use fastrand::Rng;
 
+use super::decoder::{Decoder, Next};
+use super::encoder::Encoder;
+use super::header::Peer;
+use super::outbox::Outbox;
 use super::*;
 use crate::clock::Timestamp;
-use crate::message::{Properties, QoS};
-use crate::mqtt::{Ack, ConnAck, Connect, Publish, RetainHandling, Subscribe, SubscribeOptions, Will};
+use crate::message::{Message, Properties, QoS};
+use crate::mqtt::{
+    Ack, ConnAck, Connect, PacketId, Publish, RetainHandling, Subscribe, SubscribeOptions, Version, Will,
+};
 
-fn id(n: u16) -> NonZeroU16 {
-    NonZeroU16::new(n).unwrap()
+const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version::V5];
+const PEERS: [Peer; 2] = [Peer::Client, Peer::Server];
+
+/// No message waits on its way from this moment.
+const AT: Timestamp = Timestamp(i64::MAX);
+
+fn id(n: u16) -> PacketId {
+    PacketId::new(n).unwrap()
 }
 
-fn connect(version: Version) -> Packet {
-    let will = Message { at: Timestamp(0), ..Message::new("will", "gone") };
-    Packet::Connect(Box::new(Connect {
-        version,
-        client_id: "c".into(),
-        clean_start: true,
-        expiry: if version == Version::V5 { 60 } else { 0 },
-        keep_alive: std::time::Duration::from_secs(30),
-        user: Some("u".into()),
-        password: Some(Bytes::from_static(b"p")),
-        will: Some(Will { message: will, delay: std::time::Duration::ZERO }),
-        receive_maximum: NonZeroU16::MAX,
-        maximum_packet_size: None,
-        topic_alias_maximum: 0,
-        authentication_method: None,
-    }))
-}
-
-fn publish(version: Version, qos: QoS) -> Packet {
-    let properties = (version == Version::V5).then(|| {
-        Box::new(Properties {
-            utf8: true,
-            expiry: None,
-            content_type: Some("text".into()),
-            response_topic: Some("answer".into()),
-            correlation: Some(vec![1, 2]),
-            user: vec![("k".into(), "v".into()), ("k".into(), "w".into())],
-        })
-    });
-    let message = Message { qos, at: Timestamp(0), properties, ..Message::new("täst/1", vec![7; 300]) };
-    let id = (qos > QoS::AtMostOnce).then(|| id(9));
-    let message = Arc::new(message);
-    Packet::Publish(Publish {
-        id,
-        dup: false,
-        qos,
-        retain: false,
-        message,
-        topic_alias: None,
-        subscription_ids: vec![],
-    })
-}
-
-/// What a client may send, and what a server may.
-fn packets(version: Version) -> (Vec<Packet>, Vec<Packet>) {
-    let v5 = version == Version::V5;
-    let options = SubscribeOptions {
-        qos: QoS::AtLeastOnce,
-        no_local: v5,
-        retain_as_published: v5,
-        retain_handling: if v5 { RetainHandling::SendIfNew } else { RetainHandling::Send },
-    };
-    let ack = Ack::ok(id(300));
-    let both = vec![
-        publish(version, QoS::AtMostOnce),
-        publish(version, QoS::ExactlyOnce),
-        Packet::PubAck(ack),
-        Packet::PubRec(ack),
-        Packet::PubRel(ack),
-        Packet::PubComp(ack),
-    ];
-    let subscribe = Subscribe {
-        id: id(2),
-        filters: vec![("a/+".into(), options), ("b/#".into(), options)],
-        subscription_id: v5.then_some(200),
-    };
-    let mut client = vec![
-        connect(version),
-        Packet::Subscribe(Box::new(subscribe)),
-        Packet::Unsubscribe { id: id(3), filters: vec!["a/+".into()] },
-        Packet::PingReq,
-        Packet::Disconnect { reason: Reason::SUCCESS, expiry: v5.then_some(5) },
-    ];
-    client.extend(both.clone());
-    let mut server = vec![
-        Packet::ConnAck(Box::new(ConnAck { session_present: true, ..ConnAck::new(Reason::SUCCESS) })),
-        Packet::ConnAck(Box::new(ConnAck::new(Reason::NOT_AUTHORIZED))),
-        Packet::SubAck { id: id(2), reasons: vec![Reason(1), if v5 { Reason(0x8F) } else { Reason(0x80) }] },
-        Packet::UnsubAck { id: id(3), reasons: if v5 { vec![Reason(0), Reason(0x11)] } else { vec![] } },
-        Packet::PingResp,
-    ];
-    server.extend(both);
-    (client, server)
+/// A packet with this first byte and body.
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    write::Put::var(&mut bytes, body.len());
+    [&bytes, body].concat()
 }
 
 fn encode(version: Version, packet: &Packet) -> Vec<u8> {
-    let mut writer = Writer::new(tokio::io::sink(), version);
-    writer.queue(packet).unwrap();
-    writer.buffer.to_vec()
+    let mut outbox = Outbox::default();
+    Encoder::new(version).encode(packet, None, &mut outbox).unwrap();
+    written(&mut outbox)
 }
 
-fn decode(peer: Peer, version: Option<Version>, bytes: &[u8]) -> Result<Vec<Packet>, Error> {
-    let mut decoder = Decoder::new(peer, 1 << 20);
-    if let Some(version) = version {
-        decoder.set_version(version);
+fn written(outbox: &mut Outbox) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while outbox.len() > 0 {
+        bytes.extend_from_slice(outbox.front());
+        outbox.advance(outbox.front().len());
     }
-    decoder.decode(&mut BytesMut::from(bytes))
+    bytes
 }
 
-/// The moment of arrival is the reader's own.
-fn timeless(mut packet: Packet) -> Packet {
-    match &mut packet {
-        Packet::Publish(p) => Arc::make_mut(&mut p.message).at = Timestamp(0),
-        Packet::Connect(c) => {
-            if let Some(will) = &mut c.will {
-                will.message.at = Timestamp(0);
+/// A decoder that stands behind CONNECT, or before it when `version` is none.
+fn decoder(peer: Peer, version: Option<Version>) -> Decoder {
+    Decoder::new(peer, version, 1 << 20)
+}
+
+/// The packets that `bytes` are; what is left at the end has to begin one.
+fn decode(peer: Peer, version: Option<Version>, mut bytes: &[u8]) -> Result<Vec<Packet>, Error> {
+    let mut decoder = decoder(peer, version);
+    let mut packets = Vec::new();
+    while !bytes.is_empty() {
+        match decoder.next(bytes, AT)? {
+            Next::Packet(packet, length) => {
+                packets.push(packet);
+                bytes = &bytes[length..];
             }
-        }
-        _ => {}
-    }
-    packet
-}
-
-#[test]
-fn every_packet_of_every_version_goes_there_and_back() {
-    for version in [Version::V311, Version::V5] {
-        let (client, server) = packets(version);
-        for (peer, packets) in [(Peer::Client, client), (Peer::Server, server)] {
-            for packet in packets {
-                let known = (!matches!(packet, Packet::Connect(_))).then_some(version);
-                let back = decode(peer, known, &encode(version, &packet)).unwrap();
-                let back: Vec<_> = back.into_iter().map(timeless).collect();
-                assert_eq!(back, [packet], "{version:?}");
+            Next::Needs(needs) => {
+                assert!(needs > bytes.len(), "it has that already");
+                break;
             }
         }
     }
+    Ok(packets)
 }
 
-#[test]
-fn a_client_of_version_3_1_is_understood() {
-    let packets = decode(Peer::Client, None, b"\x10\x0f\x00\x06MQIsdp\x03\x02\x00\x3c\x00\x01c\xc0\x00").unwrap();
-    assert!(matches!(&packets[..], [Packet::Connect(c), Packet::PingReq] if c.version == Version::V31), "{packets:?}");
+/// The version that a decoder knows before this packet.
+fn before(packet: &Packet, version: Version) -> Option<Version> {
+    (!matches!(packet, Packet::Connect(_))).then_some(version)
 }
 
-#[test]
-fn the_wrong_direction_is_refused() {
-    let (client, server) = packets(Version::V5);
-    for packet in &server[..5] {
-        assert!(decode(Peer::Client, Some(Version::V5), &encode(Version::V5, packet)).is_err(), "{packet:?}");
-    }
-    for packet in &client[..4] {
-        assert!(decode(Peer::Server, Some(Version::V5), &encode(Version::V5, packet)).is_err(), "{packet:?}");
-    }
-}
-
-#[test]
-fn bad_packets_are_refused_with_their_reason() {
-    let cases: [(&[u8], Reason); 9] = [
-        (b"\x30\x05\x00\x03a/+", Reason::TOPIC_NAME_INVALID),
-        (b"\x30\x05\x00\x03a\x00b", Reason::TOPIC_NAME_INVALID),
-        (b"\x36\x05\x00\x01a\x00\x01", Reason::MALFORMED),
-        (b"\x38\x03\x00\x01a", Reason::MALFORMED),
-        (b"\x32\x05\x00\x01a\x00\x00", Reason::MALFORMED),
-        (b"\x80\x06\x00\x01\x00\x01a\x00", Reason::MALFORMED),
-        (b"\xC0\x01\x00", Reason::MALFORMED),
-        (b"\x82\x02\x00\x01", Reason::PROTOCOL_ERROR),
-        (b"\x30\xFF\xFF\xFF\x7F", Reason::PACKET_TOO_LARGE),
-    ];
-    for (bytes, expected) in cases {
-        match decode(Peer::Client, Some(Version::V311), bytes) {
-            Err(Error::Bad(reason, _)) => assert_eq!(reason, expected, "{bytes:02x?}"),
-            other => panic!("{bytes:02x?}: {other:?}"),
+/// A packet that `peer` may send.
+fn random_packet(r: &mut Rng, version: Version, peer: Peer) -> Packet {
+    let v5 = version == Version::V5;
+    let client = peer == Peer::Client;
+    match r.u8(..16) {
+        0 if client => Packet::Connect(Box::new(random_connect(r, version))),
+        1 if client => {
+            let filters = (0..r.usize(1..4)).map(|_| (text(r), random_options(r, v5))).collect();
+            let subscription_id = (v5 && r.bool()).then(|| r.u32(1..=268_435_455));
+            Packet::Subscribe(Box::new(Subscribe { id: random_id(r), filters, subscription_id }))
         }
+        2 if client => Packet::Unsubscribe { id: random_id(r), filters: (0..r.usize(1..4)).map(|_| text(r)).collect() },
+        3 if client => Packet::PingReq,
+        4 if client => {
+            let reason = if v5 { pick(r, &[0x00, 0x04, 0x81, 0x95]) } else { 0 };
+            Packet::Disconnect { reason: Reason(reason), expiry: (v5 && r.bool()).then(|| r.u32(..)) }
+        }
+        0 => Packet::ConnAck(Box::new(random_connack(r, version))),
+        1 => {
+            let codes: &[u8] = if v5 { &[0, 1, 2, 0x80, 0x87, 0x8F, 0x97] } else { &[0, 1, 2, 0x80] };
+            Packet::SubAck { id: random_id(r), reasons: (0..r.usize(1..5)).map(|_| Reason(pick(r, codes))).collect() }
+        }
+        2 => {
+            let reasons = (0..r.usize(1..5)).map(|_| Reason(pick(r, &[0x00, 0x11, 0x87]))).collect();
+            Packet::UnsubAck { id: random_id(r), reasons: if v5 { reasons } else { Vec::new() } }
+        }
+        3 => Packet::PingResp,
+        4 if v5 => Packet::Disconnect { reason: Reason(pick(r, &[0x00, 0x8B, 0x8D, 0x8E, 0x93])), expiry: None },
+        5 => Packet::PubAck(random_ack(r, v5, &[0x00, 0x10, 0x87, 0x97])),
+        6 => Packet::PubRec(random_ack(r, v5, &[0x00, 0x10, 0x80, 0x99])),
+        7 => Packet::PubRel(random_ack(r, v5, &[0x00, 0x92])),
+        8 => Packet::PubComp(random_ack(r, v5, &[0x00, 0x92])),
+        _ => Packet::Publish(random_publish(r, version, peer)),
     }
-    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\x10\x0c\x00\x04MQTX\x04\x02\x00\x00\x00\x00", b"\xC0\x00"] {
-        assert!(decode(Peer::Client, None, bytes).is_err(), "{bytes:02x?}");
-    }
-    let unknown = decode(Peer::Client, None, b"\x10\x0c\x00\x04MQTT\x09\x02\x00\x00\x00\x00");
-    assert!(matches!(unknown, Err(Error::Bad(Reason::UNSUPPORTED_VERSION, _))));
 }
 
-#[test]
-fn topic_aliases_stand_for_their_topics() {
-    let mut decoder = Decoder::new(Peer::Client, 1 << 20);
-    decoder.set_version(Version::V5);
-    let mut bytes = BytesMut::from(&b"\x30\x07\x00\x01a\x03\x23\x00\x05\x30\x06\x00\x00\x03\x23\x00\x05"[..]);
-    let topics: Vec<_> = decoder.decode(&mut bytes).unwrap().into_iter().collect();
-    for packet in &topics {
-        assert!(matches!(packet, Packet::Publish(p) if &*p.message.topic == "a"), "{packet:?}");
+fn random_publish(r: &mut Rng, version: Version, peer: Peer) -> Publish {
+    let v5 = version == Version::V5;
+    let message = random_message(r, v5);
+    let qos = message.qos;
+    let ids = if v5 && peer == Peer::Server { r.usize(..3) } else { 0 };
+    Publish {
+        id: (qos > QoS::AtMostOnce).then(|| random_id(r)),
+        dup: qos > QoS::AtMostOnce && r.bool(),
+        qos,
+        retain: message.retain,
+        message: Arc::new(message),
+        topic_alias: None,
+        subscription_ids: (0..ids).map(|_| r.u32(1..300_000)).collect(),
     }
-    assert_eq!(topics.len(), 2);
-    assert!(decoder.decode(&mut BytesMut::from(&b"\x30\x06\x00\x00\x03\x23\x00\x06"[..])).is_err(), "never set");
-    assert!(decoder.decode(&mut BytesMut::from(&b"\x30\x07\x00\x01a\x03\x23\x00\xFF"[..])).is_err(), "too high");
 }
 
-#[tokio::test]
-async fn packets_before_a_bad_one_are_not_lost_and_fragments_are_joined() {
-    let (ours, mut theirs) = duplex(1024);
-    let mut reader = Reader::server(ours, 1 << 20);
-    let mut bytes = encode(Version::V311, &connect(Version::V311));
-    bytes.extend(encode(Version::V311, &Packet::PingReq));
-    bytes.extend(b"\xF7\x00");
-    tokio::spawn(async move {
-        for byte in bytes {
-            theirs.write_all(&[byte]).await.unwrap();
-            tokio::task::yield_now().await;
-        }
-    });
-    let mut seen = Vec::new();
-    let error = loop {
-        match reader.recv().await {
-            Ok(packets) => seen.extend(packets),
-            Err(error) => break error,
-        }
+fn random_connect(r: &mut Rng, version: Version) -> Connect {
+    let v5 = version == Version::V5;
+    let clean_start = r.bool();
+    let user = r.bool().then(|| text(r));
+    Connect {
+        version,
+        client_id: if v5 && r.bool() { "".into() } else { text(r) },
+        clean_start,
+        expiry: match version {
+            Version::V5 => pick(r, &[0, 1, 3600, u32::MAX]),
+            _ if clean_start => 0,
+            _ => u32::MAX,
+        },
+        keep_alive: Duration::from_secs(r.u16(..).into()),
+        password: ((v5 || user.is_some()) && r.bool()).then(|| random_bytes(r, 20)),
+        user,
+        will: r.bool().then(|| Will {
+            message: random_message(r, v5),
+            delay: Duration::from_secs(if v5 { pick(r, &[0, 1, u64::from(u32::MAX)]) } else { 0 }),
+        }),
+        receive_maximum: if v5 { random_id(r) } else { NonZeroU16::MAX },
+        maximum_packet_size: (v5 && r.bool()).then(|| r.u32(1..)),
+        topic_alias_maximum: if v5 { r.u16(..) } else { 0 },
+        problem_info: !v5 || r.bool(),
+        authentication_method: (v5 && r.bool()).then(|| text(r)),
+    }
+}
+
+fn random_connack(r: &mut Rng, version: Version) -> ConnAck {
+    let reasons: &[u8] = &[0x00, 0x00, 0x84, 0x85, 0x86, 0x87, 0x88];
+    let reason = Reason(pick(r, reasons));
+    let present = version != Version::V31 && !reason.is_error() && r.bool();
+    let ack = ConnAck { session_present: present, ..ConnAck::new(reason) };
+    if version != Version::V5 {
+        return ack;
+    }
+    ConnAck {
+        assigned_client_id: r.bool().then(|| text(r)),
+        receive_maximum: random_id(r),
+        maximum_packet_size: r.bool().then(|| r.u32(1..)),
+        topic_alias_maximum: r.u16(..),
+        maximum_qos: pick(r, &[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]),
+        retain_available: r.bool(),
+        server_keep_alive: r.bool().then(|| r.u16(..)),
+        expiry: r.bool().then(|| r.u32(..)),
+        shared_available: r.bool(),
+        // A failure has one in any case.
+        reason_string: (r.bool() || reason.is_error()).then(|| text(r)),
+        ..ack
+    }
+}
+
+fn random_message(r: &mut Rng, v5: bool) -> Message {
+    let properties = Properties {
+        utf8: r.bool(),
+        expiry: r.bool().then(|| pick(r, &[0, 1, 3600, u32::MAX])),
+        content_type: r.bool().then(|| text(r)),
+        response_topic: r.bool().then(|| text(r)),
+        correlation: r.bool().then(|| random_bytes(r, 30).to_vec()),
+        user: (0..r.usize(..3)).map(|_| (text(r), text(r))).collect(),
     };
-    assert!(matches!(&seen[..], [Packet::Connect(_), Packet::PingReq]), "{seen:?}");
-    assert!(matches!(error, Error::Bad(..)), "{error:?}");
-}
-
-#[test]
-fn a_packet_larger_than_the_peer_takes_is_left_out() {
-    let mut writer = Writer::new(tokio::io::sink(), Version::V5);
-    writer.set_max_packet(Some(100));
-    assert!(matches!(writer.queue(&publish(Version::V5, QoS::AtMostOnce)), Err(Error::TooLarge)));
-    assert_eq!(writer.pending(), 0);
-    writer.queue(&Packet::PingResp).unwrap();
-    assert_eq!(writer.pending(), 2);
-}
-
-/// Mutated packets: errors or packets, never a panic, and what is accepted can be written again.
-#[test]
-fn mutated_packets_never_panic() {
-    let mut random = fastrand::Rng::with_seed(1);
-    let mut accepted = 0;
-    for version in [Version::V311, Version::V5] {
-        let (client, server) = packets(version);
-        for (peer, packets) in [(Peer::Client, client), (Peer::Server, server)] {
-            let encoded: Vec<_> = packets.iter().map(|p| encode(version, p)).collect();
-            for round in 0..25_000 {
-                let mut bytes = encoded[round % encoded.len()].clone();
-                for _ in 0..=random.usize(..3) {
-                    match random.u8(..4) {
-                        0 => {
-                            let at = random.usize(..bytes.len());
-                            bytes[at] = random.u8(..);
-                        }
-                        1 => bytes.truncate(random.usize(1..=bytes.len())),
-                        2 => {
-                            let at = random.usize(..=bytes.len());
-                            bytes.insert(at, random.u8(..));
-                        }
-                        _ => bytes.extend(encoded[random.usize(..encoded.len())].iter().take(random.usize(..20))),
-                    }
-                }
-                let known = (random.bool() || peer == Peer::Server).then_some(version);
-                for packet in decode(peer, known, &bytes).into_iter().flatten() {
-                    accepted += 1;
-                    let mut writer = Writer::new(tokio::io::sink(), Version::V5);
-                    let _ = writer.queue(&packet);
-                }
-            }
-        }
+    let most = if r.u8(..50) == 0 { 20_000 } else { 200 };
+    let some = v5 && r.bool() && properties != Properties::default();
+    Message {
+        topic: text(r),
+        payload: random_bytes(r, most),
+        qos: pick(r, &[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]),
+        retain: r.bool(),
+        at: AT,
+        properties: some.then(|| Box::new(properties)),
     }
-    assert!(accepted > 1000, "mutations that leave nothing to accept test nothing");
+}
+
+fn random_options(r: &mut Rng, v5: bool) -> SubscribeOptions {
+    let qos = pick(r, &[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]);
+    if !v5 {
+        return SubscribeOptions { qos, ..SubscribeOptions::default() };
+    }
+    let handling = [RetainHandling::Send, RetainHandling::SendIfNew, RetainHandling::DoNotSend];
+    SubscribeOptions { qos, no_local: r.bool(), retain_as_published: r.bool(), retain_handling: pick(r, &handling) }
+}
+
+fn random_ack(r: &mut Rng, v5: bool, codes: &[u8]) -> Ack {
+    Ack { id: random_id(r), reason: if v5 { Reason(pick(r, codes)) } else { Reason::SUCCESS } }
+}
+
+fn random_id(r: &mut Rng) -> NonZeroU16 {
+    id(r.u16(1..))
+}
+
+fn random_bytes(r: &mut Rng, most: usize) -> Bytes {
+    let size = r.usize(..=most);
+    std::iter::repeat_with(|| r.u8(..)).take(size).collect()
+}
+
+/// A text that is a topic name and anything else as well.
+fn text(r: &mut Rng) -> Arc<str> {
+    let words = ["a", "täst/1", "/", "plant7/tank/level", "日本", "\u{FEFF}x", "$SYS/y", "emoji 🦀"];
+    pick(r, &words).into()
+}
+
+fn pick<T: Copy>(r: &mut Rng, from: &[T]) -> T {
+    from[r.usize(..from.len())]
 }

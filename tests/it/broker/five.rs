@@ -202,9 +202,9 @@ async fn a_message_larger_than_its_subscriber_takes_is_left_out_for_it_only() {
 async fn answers_say_what_was_not_done() {
     let (_gateway, mut paho) = start().await;
     // paho looks at filters itself and lets these pass.
-    let filters = json!([["good/#", 2], ["$share/group/t", 1], ["plain", 0]]);
+    let filters = json!([["good/#", 2], ["$share/group/t", 1], ["plain", 0], ["$share/group", 0]]);
     let answer = paho.ask("me", "subscribe", json!({"filters": filters})).await;
-    assert_eq!(answer["reasons"], json!([2, 0x9E, 0]));
+    assert_eq!(answer["reasons"], json!([2, 1, 0, 0x8F]));
     let answer = paho.ask("me", "unsubscribe", json!({"filters": ["plain", "never"]})).await;
     assert_eq!(answer["reasons"], json!([0, 0x11]));
     for (topic, qos, reason) in [("good/a", 1, 0), ("nobody", 1, 0x10), ("$SYS/x", 1, 0x87)] {

@@ -23,8 +23,13 @@ pub struct Raw {
 impl Raw {
     /// Connects; the CONNACK is the first packet to come.
     pub async fn connect(gateway: &Gateway, connect: Connect) -> Self {
-        let version = connect.version;
-        let mut raw = Self { framed: Framed::client(socket(gateway).await, version, 1 << 20), early: Vec::new() };
+        Self::connect_to(gateway.mqtt_port(), connect).await
+    }
+
+    /// As [`Raw::connect`], to any broker on this machine.
+    pub async fn connect_to(port: u16, connect: Connect) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let mut raw = Self { framed: Framed::client(stream, connect.version, 1 << 20), early: Vec::new() };
         raw.send(Packet::Connect(Box::new(connect))).await;
         raw
     }

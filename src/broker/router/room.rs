@@ -1,0 +1,206 @@
+//! How much may wait in RAM, for one session and for all; and what is lost for want of room: counted and named.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Limits, Now, Router};
+use crate::broker::queue::{Bound, QueueFull};
+use crate::broker::session::Session;
+use crate::broker::topics::SessionKey;
+
+/// Why somebody lost messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    TooSlow,
+    NoStore,
+    GaveWay,
+}
+
+/// The room that there is.
+#[derive(Debug)]
+pub(super) struct Room {
+    /// What one queue may hold now.
+    bound: Bound,
+    /// Bytes in all queues as last measured, and what has entered since.
+    held: usize,
+    entered: usize,
+    /// When to measure again: so many bytes held and entered.
+    measure_at: usize,
+}
+
+/// The losses that the log has not told yet: no client may fill it.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    by_client: BTreeMap<Arc<str>, (u64, Loss)>,
+    told: Option<Instant>,
+}
+
+/// How often the log tells of losses, at most, and how many clients it names at once.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+const NAMES: usize = 8;
+
+impl Room {
+    pub(super) fn new(bound: Bound, total: usize) -> Self {
+        Self { bound, held: 0, entered: 0, measure_at: total / 2 }
+    }
+
+    /// What one queue may hold: its own bound; from half of the total on no more than its fair share of that half; and
+    /// no more than one message when there is no room at all.
+    pub(super) fn bound(&self) -> Bound {
+        self.bound
+    }
+
+    /// Bytes in all queues when they were last measured.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Looks how full it is, over all sessions. Returns the fair share of each when there is no room at all.
+    fn measure<'a>(&mut self, own: Bound, total: usize, sessions: impl Iterator<Item = &'a Session>) -> Option<Bound> {
+        let held = sessions.map(|session| session.queue.bytes()).filter(|bytes| *bytes > 0);
+        let (sum, queues) = held.fold((0, 0), |(sum, queues), bytes| (sum + bytes, queues + 1));
+        let fair = Bound { bytes: own.bytes.min(total / 2 / queues.max(1)), ..own };
+        self.bound = match sum {
+            sum if sum >= total => Bound { bytes: 1, ..own },
+            sum if sum >= total / 2 => fair,
+            _ => own,
+        };
+        (self.held, self.entered) = (sum, 0);
+        self.measure_at = (total / 2).max(sum + total / 16);
+        (sum >= total).then_some(fair)
+    }
+}
+
+impl Losses {
+    fn note(&mut self, client: &Arc<str>, n: u64, loss: Loss) {
+        match self.by_client.get_mut(client) {
+            Some((so_far, _)) => *so_far += n,
+            None => drop(self.by_client.insert(client.clone(), (n, loss))),
+        }
+    }
+
+    /// What to say now, if anything.
+    fn tell(&mut self, now: Instant) -> Option<String> {
+        if self.by_client.is_empty() || self.told.is_some_and(|told| now - told < TELL_EVERY) {
+            return None;
+        }
+        self.told = Some(now);
+        let mut losses: Vec<_> = std::mem::take(&mut self.by_client).into_iter().collect();
+        losses.sort_by_key(|(_, (n, _))| std::cmp::Reverse(*n));
+        let name = |(client, (n, loss)): &(Arc<str>, (u64, Loss))| format!("{client} {n} ({})", loss.why());
+        let named: Vec<_> = losses.iter().take(NAMES).map(name).collect();
+        let more = match losses.len().saturating_sub(NAMES) {
+            0 => String::new(),
+            clients => format!(" and {clients} other clients"),
+        };
+        Some(format!("messages were dropped: {}{more}", named.join(", ")))
+    }
+}
+
+impl Loss {
+    fn why(self) -> &'static str {
+        match self {
+            Loss::TooSlow => "it reads too slowly: see max-queued",
+            Loss::NoStore => "the store takes no more",
+            Loss::GaveWay => "too old, or the store is full",
+        }
+    }
+}
+
+impl Router {
+    /// Notes that this many bytes enter a queue.
+    pub(super) fn grow(&mut self, bytes: usize) {
+        self.room.entered += bytes;
+        if self.room.held + self.room.entered >= self.room.measure_at {
+            self.measure();
+        }
+    }
+
+    /// Looks how much waits over all sessions. When that is too much, the longest queues lose first.
+    pub(super) fn measure(&mut self) {
+        let Limits { queue, total, queue_full, .. } = self.limits;
+        let Some(fair) = self.room.measure(queue, total, self.sessions.values()) else { return };
+        // What is kept on disk as well goes there sooner, and is not lost.
+        let live = self.sessions.iter_mut().filter(|(_, s)| s.durable.is_none() && s.owed.is_hungry());
+        let gone: Vec<_> = live.map(|(key, session)| (*key, session.queue.shorten(fair, queue_full))).collect();
+        gone.into_iter().for_each(|(key, n)| self.lost(key, n, Loss::TooSlow));
+        self.room.measure(queue, total, self.sessions.values());
+    }
+
+    /// Lets the oldest of a session's queue give way, if that is wanted and they are not kept otherwise.
+    pub(super) fn make_room(&mut self, key: SessionKey, bound: Bound) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        // Retained messages that a new subscription was promised do not give way.
+        let may = self.limits.queue_full == QueueFull::DropOldest && session.durable.is_none();
+        if may && session.owed.is_hungry() {
+            let gone = session.queue.shorten(bound, QueueFull::DropOldest);
+            self.lost(key, gone, Loss::TooSlow);
+        }
+    }
+
+    /// Counts deliveries that a session lost.
+    pub(super) fn lost(&mut self, key: SessionKey, n: u64, loss: Loss) {
+        if n == 0 {
+            return;
+        }
+        self.dropped += n;
+        if let Some(session) = self.sessions.get_mut(&key) {
+            session.dropped += n;
+            self.losses.note(&session.client_id, n, loss);
+        }
+    }
+
+    /// Gives back the memory of bursts that are over.
+    pub(super) fn shrink(&mut self) {
+        fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+            if map.capacity() > 4 * (map.len() + 16) {
+                map.shrink_to_fit();
+            }
+        }
+        shrink(&mut self.links);
+        shrink(&mut self.sessions);
+        shrink(&mut self.by_client);
+        shrink(&mut self.by_queue);
+        for session in self.sessions.values_mut() {
+            shrink(&mut session.incoming);
+            session.queue.shrink();
+            if session.inflight.capacity() > 4 * (session.inflight.len() + 16) {
+                session.inflight.shrink_to_fit();
+            }
+        }
+    }
+
+    /// Says who lost what, from time to time.
+    pub(super) fn tell_losses(&mut self, now: Now) {
+        if let Some(line) = self.losses.tell(now.instant) {
+            tracing::warn!("{line}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_names_who_lost_most_and_not_too_often() {
+        let (mut losses, now) = (Losses::default(), Instant::now());
+        assert_eq!(losses.tell(now), None);
+        losses.note(&"slow".into(), 2, Loss::TooSlow);
+        losses.note(&"slow".into(), 3, Loss::TooSlow);
+        losses.note(&"away".into(), 9, Loss::NoStore);
+        let said = losses.tell(now).unwrap();
+        assert_eq!(
+            said,
+            "messages were dropped: away 9 (the store takes no more), slow 5 (it reads too slowly: see max-queued)"
+        );
+        (0..10).for_each(|n| losses.note(&format!("c{n}").into(), 1, Loss::GaveWay));
+        assert_eq!(losses.tell(now + TELL_EVERY / 2), None);
+        assert!(losses.tell(now + TELL_EVERY).unwrap().ends_with(" and 2 other clients"));
+        assert_eq!(losses.tell(now + 2 * TELL_EVERY), None);
+    }
+}
