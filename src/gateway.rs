@@ -6,6 +6,7 @@
 
 mod bridges;
 mod exchange;
+pub mod reload;
 mod watchdog;
 
 use std::collections::HashMap;
@@ -20,8 +21,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin;
-use crate::broker::access::{Access, Users};
-use crate::broker::listener::Listener;
+use crate::broker::access::Access;
+use crate::broker::listener::door::{Door, DoorError};
+use crate::broker::listener::{Address, Listeners};
 use crate::broker::{self, Broker};
 use crate::bus::Poller;
 use crate::clock::Timestamp;
@@ -32,6 +34,7 @@ use crate::status::{self, Board, Pulse};
 use crate::store::{OpenError, Store};
 use crate::uplink::Uplink;
 use exchange::Exchange;
+use reload::Reload;
 
 /// Reports that wait for the exchange before a poller waits.
 const REPORTS: usize = 256;
@@ -46,9 +49,10 @@ const GRACE: Duration = Duration::from_secs(5);
 pub struct Gateway {
     id: Arc<str>,
     broker: Broker,
-    broker_address: SocketAddr,
+    broker_addresses: Vec<Address>,
     page_address: SocketAddr,
     board: Board,
+    reload: Arc<Reload>,
     /// The pollers and the exchange.
     inward: Stage,
     uplinks: Stage,
@@ -94,8 +98,8 @@ impl Stage {
 /// Why a gateway does not start.
 #[derive(Debug)]
 pub enum StartError {
-    /// The user list cannot be used.
-    Users(broker::access::UsersError),
+    /// The user list, or a certificate of a listener, cannot be used.
+    Doors(DoorError),
     /// The broker's port cannot be had.
     Broker(std::io::Error),
     /// The page's port cannot be had.
@@ -107,7 +111,7 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StartError::Users(e) => e.fmt(f),
+            StartError::Doors(e) => e.fmt(f),
             StartError::Broker(e) => e.fmt(f),
             StartError::Page(e) => e.fmt(f),
             StartError::Store(e) => e.fmt(f),
@@ -124,13 +128,10 @@ impl Gateway {
     /// When a port, the user list or the store cannot be had. A device, serial port or cloud that is not there is no
     /// error: it is tried until it is.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let access = access(&config)?;
-        let has_rules = !config.broker.acl.is_empty();
-        let max_packet = u32::try_from(config.broker.max_packet.0).unwrap_or(u32::MAX);
-        let listener = Listener::bind(&config.broker.listen, access.clone(), config.broker.max_clients, max_packet)
-            .await
-            .map_err(StartError::Broker)?;
-        let broker_address = listener.address().map_err(StartError::Broker)?;
+        let guarded = config.broker.is_guarded();
+        let (access, doors) = read_doors(config.broker.clone()).await.map_err(StartError::Doors)?;
+        let listeners = Listeners::bind(&config.broker, doors).await.map_err(StartError::Broker)?;
+        let broker_addresses = listeners.addresses();
         let admin = admin::bind(&config.admin).await.map_err(StartError::Page)?;
         let page_address = admin.address();
         let store_config = config.store.clone();
@@ -152,11 +153,12 @@ impl Gateway {
             config.store.commit.0,
             access,
             (store, recovered),
-            vec![broker_address.to_string()],
+            broker_addresses.iter().map(ToString::to_string).collect(),
             pulse("the broker".into()),
         );
         rest.spawn("the broker", task);
 
+        let reload = Arc::new(Reload::new(&config, broker.clone(), listeners.doors()));
         // The uplinks' sessions come before everything that publishes, so that nothing passes them by.
         let mut uplinks = Vec::new();
         retire_uplinks(&broker, &config).await;
@@ -198,7 +200,7 @@ impl Gateway {
         });
         let mapping = Mapping::new(config.gateway.id.clone(), config.routes);
         // The exchange does not know who sent a command, and so not where that client may publish.
-        let mapping = if has_rules { mapping.without_responses() } else { mapping };
+        let mapping = if guarded { mapping.without_responses() } else { mapping };
         let exchange = Exchange::new(mapping, broker.clone(), reported, commands, points);
         // It ends when the last poller has: what they have reported is still published.
         inward.spawn("the exchange", exchange.run(pulse("the exchange".into())));
@@ -208,20 +210,36 @@ impl Gateway {
         let board =
             Board { gateway, buses, points: points_status, broker: broker_status, uplinks, store: store_status };
         rest.spawn("the page", admin.run(board.clone(), rest.stop.clone()));
-        rest.spawn("the listener", listener.run(broker.clone(), rest.stop.clone()));
+        rest.spawn("the listeners", listeners.run(broker.clone(), rest.stop.clone()));
         let id = config.gateway.id;
         broker.publish(vec![Message::retained(status::status_topic(&id), status::ONLINE)]).await;
-        Ok(Self { id, broker, broker_address, page_address, board, inward, uplinks: uplink_stage, rest, pulses })
+        Ok(Self {
+            id,
+            broker,
+            broker_addresses,
+            page_address,
+            board,
+            reload,
+            inward,
+            uplinks: uplink_stage,
+            rest,
+            pulses,
+        })
     }
 
     /// Where MQTT clients connect.
-    pub fn broker_address(&self) -> SocketAddr {
-        self.broker_address
+    pub fn broker_addresses(&self) -> &[Address] {
+        &self.broker_addresses
     }
 
     /// Where the page is.
     pub fn page_address(&self) -> SocketAddr {
         self.page_address
+    }
+
+    /// The way to change users, rules and certificates while it runs.
+    pub fn reload(&self) -> Arc<Reload> {
+        self.reload.clone()
     }
 
     /// What the parts report.
@@ -261,12 +279,9 @@ impl Gateway {
     }
 }
 
-fn access(config: &Config) -> Result<Arc<Access>, StartError> {
-    let users = match &config.broker.users {
-        Some(path) => Some(Users::load(path).map_err(StartError::Users)?),
-        None => None,
-    };
-    Ok(Arc::new(Access::new(users, config.broker.acl.clone())))
+/// As [`Door::all`], beside what runs.
+async fn read_doors(config: broker::Config) -> Result<(Arc<Access>, Vec<Door>), DoorError> {
+    tokio::task::spawn_blocking(move || Door::all(&config)).await.expect("reading files does not panic")
 }
 
 /// Says so when an uplink is gone from the config and its queue is not empty: its entries wait, and nothing new joins.

@@ -7,7 +7,7 @@
 //! │ Poller ├──────────▶│ mapping ├──▶│         ─▶ durable sessions ─▶ Store (SQLite) ─┼────────────────────────▶│ Uplink │
 //! │ 1/bus  │◀──────────┤ (pure)  │   │         ─▶ retained          ◀── acks ─────────┼◀────────────────────────┤ 1/cloud│
 //! └────────┘  Command  └─────────┘   └───────▲────────────────────────────────────────┘                         └────────┘
-//!                                            │ TCP: clients nearby publish and subscribe
+//!                                            │ TCP, TLS, WebSocket: clients nearby publish and subscribe
 //!                  every part ── status (watch) ──▶ page and API
 //! ```
 //!
@@ -27,6 +27,7 @@ pub mod message;
 pub mod reading;
 pub mod secret;
 pub mod status;
+pub(crate) mod tls;
 pub mod units;
 
 // The parts, along the way of a reading.

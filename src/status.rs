@@ -108,7 +108,7 @@ pub struct Point {
 /// The local broker.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Broker {
-    /// `127.0.0.1:1883`
+    /// `mqtt://127.0.0.1:1883`, `wss://0.0.0.0:9001`
     pub listeners: Vec<String>,
     /// Clients connected now, without the gateway's own.
     pub clients: usize,
@@ -122,6 +122,8 @@ pub struct Broker {
     pub sent: u64,
     /// Deliveries dropped since the start: a subscriber too slow, or a queue too long.
     pub dropped: u64,
+    /// Publishes since the start that the access rules forbid.
+    pub refused: u64,
     /// The durable queues, one a session that outlives its connection; and those in RAM that have lost something.
     pub queues: Vec<Queue>,
 }

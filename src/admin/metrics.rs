@@ -77,6 +77,7 @@ pub(crate) fn write(snapshot: &Snapshot) -> String {
     text.counter("broker_received_total", "Messages received.", one(broker.received));
     text.counter("broker_sent_total", "Messages sent to subscribers.", one(broker.sent));
     text.counter("broker_dropped_total", "Deliveries dropped.", one(broker.dropped));
+    text.counter("broker_refused_total", "Publishes that the access rules forbid.", one(broker.refused));
 
     let queue = |read: fn(&crate::status::Queue) -> Option<f64>| {
         broker.queues.iter().filter_map(move |q| Some((vec![("session", &*q.session)], read(q)?)))

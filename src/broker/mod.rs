@@ -37,6 +37,7 @@ use crate::store::{Recovered, Store};
 use crate::units::{Period, Size};
 use access::Access;
 use keys::ByKey;
+use listener::config::Anonymous;
 use mailbox::mailbox;
 use queue::{Bound, QueueFull};
 use router::{Effects, Event, Limits, Now, Router};
@@ -48,14 +49,30 @@ use traffic::Traffic;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
-    /// Where clients connect; beyond loopback a user list is required.
+    /// Where clients connect over plain TCP; nowhere when it is empty. Beyond loopback a user list is required.
     pub listen: String,
+    /// More places to connect, with TLS and WebSocket.
+    #[serde(rename = "listener")]
+    pub listeners: Vec<listener::config::Config>,
     /// The file of users and hashed passwords, relative to the config file.
     pub users: Option<PathBuf>,
-    /// Who may read and write what; without any rule, everybody who may connect.
+    /// From where clients may connect without a user name. By default from nowhere with a user list, else from this
+    /// machine.
+    pub anonymous: Option<Anonymous>,
+    /// Who may read and write what. With a user list, what no rule allows is denied.
     pub acl: Vec<access::Rule>,
     /// Clients connected at the same time.
     pub max_clients: u16,
+    /// Connections that have not said CONNECT yet; the oldest makes place for a new one.
+    pub max_waiting: u16,
+    /// How long each handshake may take: TLS, HTTP, CONNECT.
+    pub connect_timeout: Period,
+    /// New connections a second from one address, this machine aside; ten times as many may come at once. 0 for any
+    /// number.
+    pub connection_rate: u32,
+    /// The longest keep alive of an MQTT 5 client, which is told so; any when none is set.
+    #[serde(deserialize_with = "keep_alive")]
+    pub max_keep_alive: Option<Period>,
     /// The largest packet taken, 1 KiB to 256 MiB.
     #[serde(deserialize_with = "packet_size")]
     pub max_packet: Size,
@@ -93,13 +110,42 @@ fn packet_size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Size
     }
 }
 
+fn keep_alive<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Period>, D::Error> {
+    let period = Period::deserialize(deserializer)?;
+    // MQTT counts it in seconds, in 16 bits.
+    if (1..=u64::from(u16::MAX)).contains(&period.0.as_secs()) {
+        Ok(Some(period))
+    } else {
+        Err(serde::de::Error::custom(format!("max-keep-alive is from 1s to 18h, not {period}")))
+    }
+}
+
+impl Config {
+    /// All places to connect: `listen`, when there is one, then the listeners.
+    pub fn listeners(&self) -> Vec<listener::config::Config> {
+        let plain = (!self.listen.is_empty()).then(|| listener::config::Config::plain(self.listen.as_str()));
+        plain.into_iter().chain(self.listeners.iter().cloned()).collect()
+    }
+
+    /// Whether anything is denied to anybody.
+    pub fn is_guarded(&self) -> bool {
+        self.users.is_some() || !self.acl.is_empty()
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:1883".into(),
+            listeners: Vec::new(),
             users: None,
+            anonymous: None,
             acl: Vec::new(),
             max_clients: 1000,
+            max_waiting: 250,
+            connect_timeout: Period(Duration::from_secs(10)),
+            connection_rate: 100,
+            max_keep_alive: None,
             max_packet: Size(1 << 20),
             max_inflight: 100,
             receive_maximum: NonZeroU16::new(1024).expect("not zero"),
@@ -142,6 +188,7 @@ enum Input {
     Subscriptions(Arc<str>, oneshot::Sender<Vec<Arc<str>>>),
     Clients(oneshot::Sender<Vec<Arc<str>>>),
     UnsubscribeAll(Arc<str>),
+    Access(Arc<Access>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -258,6 +305,11 @@ impl Broker {
     /// Ends all subscriptions of a session that is not connected; what waits for it stays.
     pub async fn unsubscribe_all(&self, client_id: &str) {
         let _ = self.inputs.send(Input::UnsubscribeAll(client_id.into())).await;
+    }
+
+    /// Puts other users and rules in force, for the sessions that there are as well.
+    pub async fn set_access(&self, access: Arc<Access>) {
+        let _ = self.inputs.send(Input::Access(access)).await;
     }
 
     /// Tells every client, writes everything that is open, closes the store.
@@ -418,6 +470,7 @@ impl Task {
                 self.router.unsubscribe_all(&client_id);
                 return;
             }
+            Input::Access(access) => Event::Access(access),
             Input::Stop(reply) => {
                 self.stopped = Some(reply);
                 Event::Stop

@@ -66,6 +66,8 @@ pub enum Event {
     Continue,
     /// The store has something to say.
     Store(store::Event),
+    /// Other users and rules are in force.
+    Access(Arc<Access>),
     /// Time goes by: the commit window, wills and expiries are looked at.
     Tick,
     /// The gateway stops: sessions are told, and everything open is written.
@@ -183,6 +185,8 @@ pub struct Router {
     dropped: u64,
     /// Sessions that ended because nobody came back.
     expired: u64,
+    /// Publishes that the rules forbid.
+    refused: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -224,6 +228,7 @@ impl Router {
             sent: 0,
             dropped: 0,
             expired: 0,
+            refused: 0,
         };
         router.recover(recovered, now);
         router
@@ -253,6 +258,7 @@ impl Router {
                 self.loaded(queue, entries, complete, now, effects);
             }
             Event::Continue => self.pay_all(now, effects),
+            Event::Access(access) => self.set_access(access),
             Event::Tick => {
                 self.pay_all(now, effects);
                 self.deadlines(now, effects);
@@ -432,6 +438,7 @@ impl Router {
             received: self.received,
             sent: self.sent,
             dropped: self.dropped,
+            refused: self.refused,
             queues,
         }
     }

@@ -132,13 +132,16 @@ impl Report {
 }
 
 fn broker(config: &crate::broker::Config) -> String {
+    let listeners = config.listeners();
+    let places: Vec<_> = listeners.iter().map(|at| format!("{}://{}", at.scheme(), at.listen)).collect();
+    let places = if places.is_empty() { "nowhere".to_owned() } else { places.join(", ") };
     let users = match &config.users {
         Some(file) => format!("users from {}", file.display()),
         None => "no password".to_owned(),
     };
     match config.acl.len() {
-        0 => format!("{}, {users}", config.listen),
-        rules => format!("{}, {users}, {rules} acl", config.listen),
+        0 => format!("{places}, {users}"),
+        rules => format!("{places}, {users}, {rules} acl"),
     }
 }
 

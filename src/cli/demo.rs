@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     on_runtime(async {
         match start(args).await {
             Ok((gateway, plant, cloud)) => {
-                let stop = stop_signal();
+                let stop = stop_signal(true);
                 let code = output::print(&greeting(args, &gateway, cloud.address()));
                 let ended = gateway.run(stop).await;
                 plant.stop().await;
@@ -111,8 +111,8 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn greeting(args: &Args, gateway: &Gateway, cloud: SocketAddr) -> String {
-    let (mqtt, page) = (gateway.broker_address(), gateway.page_address());
-    let port = mqtt.port();
+    let (mqtt, page) = (gateway.broker_addresses()[0], gateway.page_address());
+    let port = mqtt.socket.port();
     let minutes = |period: Duration| humantime::format_duration(period).to_string();
     let (every, down) = (minutes(args.cloud_up.0 + args.cloud_down.0), minutes(args.cloud_down.0));
     format!(
@@ -120,7 +120,7 @@ fn greeting(args: &Args, gateway: &Gateway, cloud: SocketAddr) -> String {
 Nothing is saved, and nothing leaves this machine.
 
   Page    http://{page}/
-  Broker  mqtt://{mqtt}    the gateway's own
+  Broker  {mqtt}    the gateway's own
   Cloud   mqtt://{cloud}   while it is there
 
 Open the page, and watch the queue of the uplink fill while the cloud is away and drain when it is back.

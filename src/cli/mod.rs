@@ -78,8 +78,8 @@ fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         }
     };
     match cli.command {
-        Command::Run { config } => match load(&config) {
-            Ok(config) => run::run(config),
+        Command::Run { config: path } => match load(&path) {
+            Ok(config) => run::run(path, config),
             Err(code) => code,
         },
         Command::Demo(args) => demo::run(&args),

@@ -1,11 +1,13 @@
 //! `fieldpost run`: the gateway itself, until it is told to stop.
 
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::Targets;
@@ -15,7 +17,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::exit;
 use crate::admin::BindError;
 use crate::broker::access::UsersError;
+use crate::broker::listener::door::DoorError;
 use crate::config::Config;
+use crate::gateway::reload::Reload;
 use crate::gateway::{Gateway, StartError};
 use crate::store::OpenError;
 
@@ -29,16 +33,23 @@ const IMPATIENCE: Duration = Duration::from_secs(1);
 /// How long the end of the process waits for threads that block.
 const LEFT_BEHIND: Duration = Duration::from_secs(1);
 
-/// Runs the gateway until SIGTERM, SIGINT or SIGHUP.
-pub(super) fn run(config: Config) -> ExitCode {
+/// Runs the gateway until SIGTERM or SIGINT. SIGHUP reads the config at `path` anew.
+pub(super) fn run(path: PathBuf, config: Config) -> ExitCode {
     log(&config.gateway.log);
     on_runtime(async {
-        let stop = stop_signal();
+        let stop = stop_signal(false);
+        // Before anything else takes time: unheard, it would end the process.
+        let hangup = signal(SignalKind::hangup());
         let gateway = match Gateway::start(config).await {
             Ok(gateway) => gateway,
             Err(error) => return refuse(&error),
         };
-        tracing::info!("mqtt on {}, page on http://{}/", gateway.broker_address(), gateway.page_address());
+        let brokers: Vec<_> = gateway.broker_addresses().iter().map(ToString::to_string).collect();
+        tracing::info!("clients at {}; page at http://{}/", brokers.join(", "), gateway.page_address());
+        match hangup {
+            Ok(hangup) => drop(tokio::spawn(reload(path, gateway.reload(), hangup))),
+            Err(e) => tracing::error!("SIGHUP cannot be caught, and reloads nothing: {e}"),
+        }
         // Outside systemd nobody listens, and that is fine.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         match gateway.run(stop).await {
@@ -51,6 +62,22 @@ pub(super) fn run(config: Config) -> ExitCode {
     })
 }
 
+/// Reads the config anew at each SIGHUP and puts in force what can be while the gateway runs. A config that is not right
+/// changes nothing.
+async fn reload(path: PathBuf, gateway: Arc<Reload>, mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        let path = path.clone();
+        let read = tokio::task::spawn_blocking(move || super::load(&path)).await;
+        let Ok(Ok(config)) = read else {
+            tracing::error!("nothing is reloaded: the config is not right");
+            continue;
+        };
+        if let Err(why) = gateway.apply(config).await {
+            tracing::error!("nothing is reloaded: {why}");
+        }
+    }
+}
+
 /// Says why the gateway does not start, with the exit code that tells systemd whether another try makes sense.
 pub(super) fn refuse(error: &StartError) -> ExitCode {
     tracing::error!("{error}");
@@ -60,8 +87,8 @@ pub(super) fn refuse(error: &StartError) -> ExitCode {
 fn code(error: &StartError) -> u8 {
     let denied = |e: &io::Error| e.kind() == io::ErrorKind::PermissionDenied;
     match error {
-        StartError::Users(UsersError::Read(_, e)) if denied(e) => exit::PERMISSION,
-        StartError::Users(_) => exit::CONFIG,
+        StartError::Doors(DoorError::Users(UsersError::Read(_, e))) if denied(e) => exit::PERMISSION,
+        StartError::Doors(_) => exit::CONFIG,
         StartError::Store(OpenError::Newer { .. } | OpenError::Foreign { .. }) => exit::CONFIG,
         StartError::Store(OpenError::Denied { .. }) => exit::PERMISSION,
         StartError::Broker(e) if denied(e) => exit::PERMISSION,
@@ -90,9 +117,9 @@ pub(super) fn on_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
     code
 }
 
-/// Cancelled by SIGTERM, SIGINT or SIGHUP, of which systemd is told; a second one, at least [`IMPATIENCE`] later, ends the
-/// process at once.
-pub(super) fn stop_signal() -> CancellationToken {
+/// Cancelled by SIGTERM and SIGINT, and by SIGHUP when `hangup_stops`, of which systemd is told; a second one, at least
+/// [`IMPATIENCE`] later, ends the process at once.
+pub(super) fn stop_signal(hangup_stops: bool) -> CancellationToken {
     let stop = CancellationToken::new();
     let told = stop.clone();
     tokio::spawn(async move {
@@ -105,7 +132,7 @@ pub(super) fn stop_signal() -> CancellationToken {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
-                _ = hangup.recv() => {}
+                _ = hangup.recv(), if hangup_stops => {}
             }
             let first = *first.get_or_insert_with(Instant::now);
             if first.elapsed() >= IMPATIENCE {

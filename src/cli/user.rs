@@ -11,7 +11,7 @@ use crate::broker::access::{Users, UsersError};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Add a user, or change the password; it is read from standard input
+    /// Add a user, or change the password: asked for twice on a terminal, else a line of standard input
     Add {
         /// The user list; made when it is not there
         file: PathBuf,
@@ -59,8 +59,9 @@ fn add(file: &Path, name: &str) -> ExitCode {
         Err(error) => return refuse(&error),
     };
     let password = match password(name) {
-        Ok(password) if password.is_empty() => return fail(exit::DATA, "the password is empty"),
-        Ok(password) => password,
+        Ok(Some(password)) if password.is_empty() => return fail(exit::DATA, "the password is empty"),
+        Ok(Some(password)) => password,
+        Ok(None) => return fail(exit::DATA, "the two passwords differ; nothing is changed"),
         Err(e) => return fail(exit::IO, &format!("cannot read the password: {e}")),
     };
     match users.add(name, &password) {
@@ -69,30 +70,42 @@ fn add(file: &Path, name: &str) -> ExitCode {
     }
 }
 
-/// A line of standard input; from a terminal it is asked for and not shown.
-fn password(name: &str) -> io::Result<String> {
-    let stdin = io::stdin();
-    let mut line = String::new();
-    if stdin.is_terminal() {
-        write!(io::stderr(), "Password for {name}: ")?;
-        let before = rustix::termios::tcgetattr(&stdin)?;
-        let mut quiet = before.clone();
-        quiet.local_modes -= rustix::termios::LocalModes::ECHO;
-        rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Now, &quiet)?;
-        let read = stdin.lock().read_line(&mut line);
-        rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Now, &before)?;
-        writeln!(io::stderr())?;
-        read?;
-    } else {
-        stdin.lock().read_line(&mut line)?;
+/// A line of standard input. On a terminal it is asked for twice; none when the two differ.
+fn password(name: &str) -> io::Result<Option<String>> {
+    if !io::stdin().is_terminal() {
+        return line().map(Some);
     }
+    let once = ask(&format!("Password for {name}: "))?;
+    Ok((once == ask("The same again: ")?).then_some(once))
+}
+
+/// Asks on the terminal for what is not to be seen.
+fn ask(question: &str) -> io::Result<String> {
+    let stdin = io::stdin();
+    write!(io::stderr(), "{question}")?;
+    let before = rustix::termios::tcgetattr(&stdin)?;
+    let mut quiet = before.clone();
+    quiet.local_modes -= rustix::termios::LocalModes::ECHO;
+    rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Now, &quiet)?;
+    let read = line();
+    rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Now, &before)?;
+    writeln!(io::stderr())?;
+    read
+}
+
+fn line() -> io::Result<String> {
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 fn save(users: &Users, file: &Path) -> ExitCode {
     match users.save(file) {
         Ok(()) => {
-            output::complain(&format!("{} is written; restart the gateway to use it\n", file.display()));
+            output::complain(&format!(
+                "{} is written; `systemctl reload fieldpost` puts it in force\n",
+                file.display()
+            ));
             ExitCode::SUCCESS
         }
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {

@@ -12,19 +12,65 @@ use crate::broker::access::{Users, UsersError};
 use crate::bus::modbus::plan;
 use crate::bus::{self, Source, link};
 
-/// Tells of every `listen` that is no address, and of one beyond this machine when `guard` is missing.
-pub(super) fn listen(section: &Section<'_>, guard: &str, help: &str, out: &mut Diagnostics) {
+/// Tells of a `listen` that is no address, and of one beyond this machine that is not `guarded`.
+pub(super) fn listen(section: &Section<'_>, guarded: bool, missing: &str, help: &str, out: &mut Diagnostics) {
     for (text, span) in section.texts("listen") {
         match is_loopback(text) {
             None => {
                 let help = "write an address and a port, as in \"127.0.0.1:1883\" or \"[::]:1883\"".to_owned();
                 out.push(Diagnostic::error(format!("`{text}` is no address to listen on")).at(span).help(help));
             }
-            Some(false) if !section.has(guard) => {
-                let why = format!("{text} is reached from beyond this machine, and `{guard}` is not set");
+            Some(false) if !guarded => {
+                let why = format!("{text} is reached from beyond this machine, and `{missing}` is not set");
                 out.push(Diagnostic::error(why).at(span).help(help.to_owned()));
             }
             Some(_) => {}
+        }
+    }
+}
+
+/// Looks through `[broker]`: who may come in where, and the files that say so.
+pub(super) fn broker(section: &Section<'_>, folder: &Path, out: &mut Diagnostics) {
+    let help = "set `users` to a file made with `fieldpost user add`; or write anonymous = \"always\", when everybody \
+                who reaches it may do everything; or listen on 127.0.0.1 only";
+    let users = section.has("users");
+    let nobody = |part: &Section<'_>, out: &mut Diagnostics| {
+        for (_, span) in part.texts("anonymous").into_iter().filter(|(who, _)| *who == "never" && !users) {
+            let why = "nobody could connect: no user name is no way in, and there is no list of `users`";
+            out.push(Diagnostic::error(why).at(span).help(help.to_owned()));
+        }
+    };
+    let open = |part: &Section<'_>| part.texts("anonymous").first().is_some_and(|(who, _)| *who == "always");
+    if section.texts("listen").iter().all(|(text, _)| !text.is_empty()) {
+        listen(section, users || open(section), "users", help, out);
+        nobody(section, out);
+    }
+    for part in section.parts("listener") {
+        let tls = part.part("tls");
+        let has = |key| tls.as_ref().is_some_and(|tls| tls.is_true(key));
+        let certified = has("require-certificate") || has("user-from-certificate");
+        let all = open(&part) || open(section) && !part.has("anonymous");
+        listen(&part, users || certified || all, "users", help, out);
+        if !certified {
+            nobody(&part, out);
+        }
+        for (_, span) in part.texts("origins").into_iter().filter(|_| !part.is_true("websocket")) {
+            let why = "`origins` is about pages in browsers, which come over WebSocket only";
+            out.push(Diagnostic::error(why).at(span).help("add websocket = true, or take `origins` away".to_owned()));
+        }
+        for key in ["certificate", "key", "clients"] {
+            files(part.text_within("tls", key), folder, out);
+        }
+    }
+    files(section.texts("users"), folder, out);
+    for (file, span) in section.texts("users") {
+        if let Err(why @ UsersError::Line(..)) = Users::load(&folder.join(file)) {
+            out.push(Diagnostic::error(why.to_string()).at(span.clone()));
+        }
+        if !section.has("acl") {
+            let help = "say who may do what with [[broker.acl]]; read = [\"#\"] and write = [\"#\"] allow every user everything";
+            let why = "there are users and no rule: they may connect, and neither read nor write anything";
+            out.push(Diagnostic::warning(why).at(span).help(help.to_owned()));
         }
     }
 }
@@ -48,15 +94,6 @@ pub(super) fn files<'a>(named: impl IntoIterator<Item = (&'a str, Span)>, folder
         if !folder.join(file).exists() {
             let why = format!("{} is not there yet", folder.join(file).display());
             out.push(Diagnostic::warning(why).at(span));
-        }
-    }
-}
-
-/// Tells of a user list that is there and cannot be read as one.
-pub(super) fn users<'a>(named: impl IntoIterator<Item = (&'a str, Span)>, folder: &Path, out: &mut Diagnostics) {
-    for (file, span) in named {
-        if let Err(why @ UsersError::Line(..)) = Users::load(&folder.join(file)) {
-            out.push(Diagnostic::error(why.to_string()).at(span));
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! In reading order: [`source`] holds the files and says which of them a place is in; [`section`] reads a table key by
 //! key; [`diagnostic`] shows what is wrong, where, and what to do. [`gateway`], [`bus`], [`device`] and [`route`] read
-//! their sections, [`profiles`] finds device types, [`check`] sees what no part can see alone.
+//! their sections, [`profiles`] finds device types, [`check`] sees what no part can see alone, [`settings`] what a
+//! reload changes.
 
 mod bus;
 pub(crate) mod check;
@@ -14,6 +15,7 @@ mod profiles;
 mod reference;
 mod route;
 mod section;
+mod settings;
 mod source;
 
 use std::collections::HashMap;
@@ -28,6 +30,7 @@ use crate::{admin, broker, status, store, uplink};
 
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use gateway::Gateway;
+pub use settings::Settings;
 
 use device::Context;
 use profiles::Profiles;
@@ -50,6 +53,8 @@ pub struct Config {
     pub uplinks: Vec<(Arc<str>, uplink::Config)>,
     pub store: store::Config,
     pub admin: admin::Config,
+    /// What is set, to be compared with another config.
+    pub settings: Settings,
     /// What works, but hardly as it was meant.
     pub warnings: Diagnostics,
 }
@@ -165,6 +170,7 @@ fn merge<'i>(all: &mut DeTable<'i>, more: DeTable<'i>, out: &mut Diagnostics) {
 
 /// The config that the tables mean.
 fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Config> {
+    let settings = Settings::new(&all);
     let mut root = Section::new(Raw::new(0..0, DeValue::Table(all)), "the config", out)?;
     let (gateway, routing, every) = {
         let raw = root.take_raw("gateway");
@@ -182,10 +188,7 @@ fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Con
         devices.extend(device::read(&name, raw, &context, &mut profiles, out));
     }
     let mut broker = whole::<broker::Config>(&mut root, "broker", out, |section, out| {
-        let help = "set `users` to a file made with `fieldpost user add`, or listen on 127.0.0.1 only";
-        check::listen(section, "users", help, out);
-        check::files(section.texts("users"), &folder, out);
-        check::users(section.texts("users"), &folder, out);
+        check::broker(section, &folder, out);
     });
     let mut uplinks = Vec::new();
     for (name, raw) in root.take_named("uplink", out) {
@@ -209,10 +212,16 @@ fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Con
         store.path = folder.join(&store.path);
     }
     let mut admin = whole::<admin::Config>(&mut root, "admin", out, |section, out| {
-        check::listen(section, "password", "set `password`, or listen on 127.0.0.1 only", out);
+        let guarded = section.has("password");
+        check::listen(section, guarded, "password", "set `password`, or listen on 127.0.0.1 only", out);
     });
     admin.password = admin.password.map(|secret| secret.relative_to(&folder));
     broker.users = broker.users.map(|path| folder.join(path));
+    for tls in broker.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut()) {
+        for path in [Some(&mut tls.certificate), Some(&mut tls.key), tls.clients.as_mut()].into_iter().flatten() {
+            *path = folder.join(&*path);
+        }
+    }
     root.finish(out);
 
     check::units(&devices, out);
@@ -234,6 +243,7 @@ fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Con
         uplinks,
         store,
         admin,
+        settings,
         warnings: Diagnostics::default(),
     })
 }

@@ -64,6 +64,27 @@ impl<'i> Section<'i> {
         Some((value.get_ref().as_str()?, value.span()))
     }
 
+    /// The tables in the list of `key`, copied, without taking it.
+    pub fn parts(&self, key: &str) -> Vec<Self> {
+        let list = self.table.get(key).and_then(|value| value.get_ref().as_array()).into_iter().flatten();
+        let part = |raw: &Raw<'i>| {
+            let table = raw.get_ref().as_table()?.clone();
+            Some(Self { table, span: raw.span(), known: Vec::new() })
+        };
+        list.filter_map(part).collect()
+    }
+
+    /// The table of `key`, copied, without taking it.
+    pub fn part(&self, key: &str) -> Option<Self> {
+        let raw = self.table.get(key)?;
+        Some(Self { table: raw.get_ref().as_table()?.clone(), span: raw.span(), known: Vec::new() })
+    }
+
+    /// Whether a key is there and is `true`.
+    pub fn is_true(&self, key: &str) -> bool {
+        self.table.get(key).and_then(|value| value.get_ref().as_bool()) == Some(true)
+    }
+
     /// Whether it has no key at all.
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()

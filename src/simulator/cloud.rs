@@ -10,7 +10,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::access::Access;
-use crate::broker::listener::Listener;
+use crate::broker::listener::Listeners;
+use crate::broker::listener::door::Door;
 use crate::broker::{self, Broker};
 use crate::status::Pulse;
 use crate::store::{self, Store};
@@ -28,11 +29,13 @@ impl Cloud {
     /// # Errors
     /// When there is no port to be had.
     pub async fn start(up: Duration, down: Duration) -> io::Result<Self> {
-        let config = broker::Config::default();
-        let first = bind("127.0.0.1:0", &config).await?;
-        let address = first.address()?;
+        let mut config = broker::Config { listen: "127.0.0.1:0".into(), ..broker::Config::default() };
+        let first = bind(&config).await?;
+        let address = first.addresses()[0].socket;
+        // It comes back where it was.
+        config.listen = address.to_string();
         let mut tasks = JoinSet::new();
-        tasks.spawn(come_and_go(config, address, first, up, down));
+        tasks.spawn(come_and_go(config, first, up, down));
         Ok(Self { address, _tasks: tasks })
     }
 
@@ -42,18 +45,18 @@ impl Cloud {
     }
 }
 
-async fn bind(address: &str, config: &broker::Config) -> io::Result<Listener> {
-    let max_packet = u32::try_from(config.max_packet.0).unwrap_or(u32::MAX);
-    Listener::bind(address, Arc::default(), config.max_clients, max_packet).await
+async fn bind(config: &broker::Config) -> io::Result<Listeners> {
+    let (_, doors) = Door::all(config).map_err(io::Error::other)?;
+    Listeners::bind(config, doors).await
 }
 
-async fn come_and_go(config: broker::Config, address: SocketAddr, first: Listener, up: Duration, down: Duration) {
-    let mut listener = Some(first);
+async fn come_and_go(config: broker::Config, first: Listeners, up: Duration, down: Duration) {
+    let mut listeners = Some(first);
     loop {
-        let bound = match listener.take() {
-            Some(listener) => listener,
-            None => match bind(&address.to_string(), &config).await {
-                Ok(listener) => listener,
+        let bound = match listeners.take() {
+            Some(listeners) => listeners,
+            None => match bind(&config).await {
+                Ok(listeners) => listeners,
                 Err(error) => {
                     // Somebody else took the port meanwhile: the outage lasts until it is free.
                     tracing::warn!("the simulated cloud stays away: {error}");
@@ -71,7 +74,7 @@ async fn come_and_go(config: broker::Config, address: SocketAddr, first: Listene
     }
 }
 
-async fn be_there(config: &broker::Config, listener: Listener, up: Duration) -> Result<(), store::OpenError> {
+async fn be_there(config: &broker::Config, listeners: Listeners, up: Duration) -> Result<(), store::OpenError> {
     let in_memory = store::Config { path: ":memory:".into(), ..store::Config::default() };
     let store = Store::open(&in_memory)?;
     // Memory is fast: nobody has to wait for it.
@@ -80,7 +83,7 @@ async fn be_there(config: &broker::Config, listener: Listener, up: Duration) -> 
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(task);
-    tasks.spawn(listener.run(broker.clone(), stop.clone()));
+    tasks.spawn(listeners.run(broker.clone(), stop.clone()));
     sleep(up).await;
     stop.cancel();
     broker.stop().await;

@@ -4,15 +4,14 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::Config;
+use crate::tls;
 
 /// Wraps a connection to `host` in TLS. The files are read anew each time: certificates are renewed on disk.
 ///
@@ -28,26 +27,21 @@ pub(super) async fn wrap(stream: TcpStream, host: &str, config: &Config) -> Resu
 }
 
 fn client(config: &Config) -> Result<ClientConfig, String> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let builder = ClientConfig::builder_with_provider(tls::provider())
         .with_safe_default_protocol_versions()
         .map_err(|e| format!("TLS: {e}"))?
         .with_root_certificates(roots(config.ca.as_deref())?);
     match (&config.certificate, &config.key) {
-        (Some(certificate), Some(key)) => {
-            let chain = certificates(certificate)?;
-            let private = PrivateKeyDer::from_pem_file(key)
-                .map_err(|e| format!("TLS: no private key can be read from {}: {e}", key.display()))?;
-            builder
-                .with_client_auth_cert(chain, private)
-                .map_err(|e| format!("TLS: {} and {} do not fit together: {e}", certificate.display(), key.display()))
-        }
+        (Some(certificate), Some(key)) => builder
+            .with_client_auth_cert(tls::certificates(certificate)?, tls::private_key(key)?)
+            .map_err(|e| format!("TLS: {} and {} do not fit together: {e}", certificate.display(), key.display())),
         _ => Ok(builder.with_no_client_auth()),
     }
 }
 
 fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
     let Some(ca) = ca else {
+        let mut roots = RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(system.certs);
         if roots.is_empty() {
@@ -57,19 +51,7 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {
         }
         return Ok(roots);
     };
-    for certificate in certificates(ca)? {
-        roots.add(certificate).map_err(|e| format!("TLS: a certificate in {} is not valid: {e}", ca.display()))?;
-    }
-    Ok(roots)
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let wrong = |e| format!("TLS: no certificate can be read from {}: {e}", path.display());
-    let found: Vec<_> = CertificateDer::pem_file_iter(path).map_err(wrong)?.collect::<Result<_, _>>().map_err(wrong)?;
-    if found.is_empty() {
-        return Err(format!("TLS: {} contains no certificate in PEM form", path.display()));
-    }
-    Ok(found)
+    tls::authorities(ca)
 }
 
 fn explain(error: &io::Error, host: &str) -> String {

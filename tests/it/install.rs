@@ -122,6 +122,11 @@ fn what_a_restart_cannot_mend_is_not_restarted() {
 }
 
 #[test]
+fn a_reload_sends_what_the_program_takes_for_one() {
+    assert_eq!(settings(&read("systemd/fieldpost.service"), "ExecReload"), ["/bin/kill -HUP $MAINPID"]);
+}
+
+#[test]
 fn systemd_understands_the_unit() {
     if !has("systemd-analyze") {
         return;

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use crate::support::Gateway;
 
 /// Commands that this test does not run itself, and who does.
-const RUN_ELSEWHERE: [(&str, &str); 10] = [
+const RUN_ELSEWHERE: [(&str, &str); 11] = [
     ("cargo run --release -- demo", "tests/it/demo.rs runs the same demo"),
     ("./tests/run", "this is part of it"),
     (".ci/cross-build", "by hand, and checked in tests/it/install.rs"),
@@ -17,6 +17,7 @@ const RUN_ELSEWHERE: [(&str, &str); 10] = [
     ("sudoedit /etc/fieldpost/fieldpost.toml", "needs a Pi"),
     ("sudo systemctl enable --now fieldpost", "needs a Pi; tests/it/install.rs reads the unit"),
     ("sudo systemctl restart fieldpost", "needs a Pi; tests/it/install.rs reads the unit"),
+    ("sudo systemctl reload fieldpost", "needs a Pi; tests/it/broker/reload.rs sends what the unit sends"),
     ("ssh -L 8080:127.0.0.1:8080 pi@raspberrypi", "needs a Pi"),
 ];
 
@@ -63,7 +64,9 @@ fn succeed(output: &Output) -> String {
 /// The README's configs as one file, with the files that they name beside it.
 fn config(folder: &Path) -> String {
     let config = blocks(&readme(), "toml").concat();
-    std::fs::write(folder.join("cloud.password"), "secret\n").unwrap();
+    for file in ["cloud.password", "server.pem", "server.key"] {
+        std::fs::write(folder.join(file), "secret\n").unwrap();
+    }
     std::fs::write(folder.join("fieldpost.toml"), &config).unwrap();
     config
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Effects, Link, Now, Router};
+use crate::broker::access::Access;
 use crate::broker::queue::Queue;
 use crate::broker::session::{Connection, InFlight, LinkId, Session, Stage, packet_id};
 use crate::broker::topics::SessionKey;
@@ -100,6 +101,34 @@ impl Router {
         let user = connect.user.as_deref();
         let same = session.user.is_none() || session.user.as_deref() == user;
         same && session.subscriptions.keys().all(|f| self.access.may_subscribe(user, &session.client_id, f))
+    }
+
+    /// Puts other rights in force. What a client is subscribed to and may not read any more, it gets no more; a will that
+    /// it may not publish any more is forgotten.
+    pub(super) fn set_access(&mut self, access: Arc<Access>) {
+        self.access = access;
+        let mut revoked = Vec::new();
+        for (key, session) in &mut self.sessions {
+            // Of a session of the gateway's own, none of this was asked.
+            if session.client_id.starts_with('$') || session.connection.is_some_and(|c| c.trusted) {
+                continue;
+            }
+            let (access, user, client_id) = (&self.access, session.user.as_deref(), &*session.client_id);
+            session.will.take_if(|will| !access.may_publish(user, client_id, &will.message.topic));
+            // Of a session that came with the store, it is not known whose it is: that is seen when its client comes.
+            if session.user.is_some() || session.connection.is_some() {
+                let lost = |filter: &&Arc<str>| !access.may_subscribe(user, client_id, filter);
+                revoked.extend(session.subscriptions.keys().filter(lost).map(|filter| (*key, filter.clone())));
+            }
+        }
+        for (key, filter) in revoked {
+            self.topics.unsubscribe(&filter, key);
+            if let Some(session) = self.sessions.get_mut(&key) {
+                tracing::info!("{} may not read {filter} any more, and is unsubscribed", session.client_id);
+                session.subscriptions.remove(&filter);
+            }
+            self.save(key);
+        }
     }
 
     pub(super) fn add_session(&mut self, client_id: &Arc<str>) -> SessionKey {

@@ -26,6 +26,8 @@ impl Router {
         let Some(id) = publish.id else {
             if self.may_publish(key, &publish.message.topic) {
                 self.publish(Some(key), publish.message, None, now, effects);
+            } else {
+                self.refused += 1;
             }
             return;
         };
@@ -41,6 +43,7 @@ impl Router {
         }
         let number = self.publishes;
         let refused = if !self.may_publish(key, &publish.message.topic) {
+            self.refused += 1;
             Some(Reason::NOT_AUTHORIZED)
         } else {
             if qos == QoS::ExactlyOnce

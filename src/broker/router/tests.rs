@@ -594,6 +594,34 @@ fn rules_hold_for_publish_subscribe_and_will() {
 }
 
 #[test]
+fn rights_that_go_take_subscriptions_and_wills_with_them() {
+    let rule = |read: &str, write: &str| {
+        let (read, write) = (vec![read.into()], vec![write.into()]);
+        vec![super::super::access::Rule { read, write, ..Default::default() }]
+    };
+    let mut world = World::recovered(Recovered::default(), Access::new(None, rule("#", "#")));
+    let will = |topic: &str| Some(Will { message: Message::new(topic, "x"), delay: Duration::ZERO });
+    world.open(1, Connect { will: will("will/a"), ..connect("a", 60) });
+    world.open(2, Connect { will: will("r/b"), ..connect("b", 60) });
+    for filter in ["r/x", "will/+"] {
+        world.subscribe(1, filter, QoS::AtMostOnce);
+        world.subscribe(2, filter, QoS::AtMostOnce);
+    }
+    world.apply(Event::Access(Arc::new(Access::new(None, rule("r/#", "r/#")))));
+    world.apply(Event::Publish(Message::new("will/x", "x")));
+    world.apply(Event::Publish(Message::new("r/x", "x")));
+    assert_eq!(world.sent(1).len(), 1, "what it may read still");
+    world.sent(2);
+    assert_eq!(world.router.subscriptions("a"), ["r/x".into()]);
+    world.subscribe(2, "r/b", QoS::AtMostOnce);
+    world.gone(1);
+    assert_eq!(world.sent(2), [], "the will is not allowed any more");
+    let refused = Ack { id: pid(7), reason: Reason::NOT_AUTHORIZED };
+    assert_eq!(world.publish(2, 7, "will/a"), [Packet::PubAck(refused)]);
+    assert_eq!(world.router.status().refused, 1);
+}
+
+#[test]
 fn stopping_tells_everybody_and_writes_what_is_open() {
     let mut world = World::new();
     world.open(1, connect("reader", 60));

@@ -3,16 +3,17 @@
 use std::path::Path;
 use std::process::Stdio;
 
+use fieldpost::mqtt::{Packet, Reason, Version};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use super::mosquitto;
 use super::paho::Paho;
-use crate::support::Gateway;
+use super::{mosquitto, raw};
+use crate::support::{Gateway, port};
 
 /// `fieldpost user add`, with the password on stdin.
-async fn add_user(file: &Path, name: &str, password: &str) {
+pub async fn add_user(file: &Path, name: &str, password: &str) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fieldpost"));
     let mut child = command.args(["user", "add"]).arg(file).arg(name).stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
@@ -20,6 +21,14 @@ async fn add_user(file: &Path, name: &str, password: &str) {
     drop(stdin);
     assert!(child.wait().await.unwrap().success());
 }
+
+/// A broker with this list of users.
+fn listed(users: &Path) -> String {
+    format!("[broker]\nlisten = \"@mqtt@\"\nusers = \"{}\"\n", users.display())
+}
+
+/// The rule that allows every user everything.
+const ALL: &str = "[[broker.acl]]\nread = [\"#\"]\nwrite = [\"#\"]\n";
 
 async fn mosquitto_passwd(args: &[&str], file: &Path, name: &str, password: &str) {
     let mut command = Command::new("mosquitto_passwd");
@@ -34,7 +43,7 @@ async fn only_who_knows_the_password_connects() {
     add_user(&users, "ada", "pass:wörd").await;
     add_user(&users, "bob", "first").await;
     add_user(&users, "bob", "second").await;
-    let gateway = Gateway::start(&format!("[broker]\nlisten = \"@mqtt@\"\nusers = \"{}\"\n", users.display())).await;
+    let gateway = Gateway::start(&format!("{}{ALL}", listed(&users))).await;
     let mut paho = Paho::start(&gateway);
     // The codes for a wrong password and for none, of each version as paho names them.
     for (version, wrong, none) in [(3, 134, 135), (4, 134, 135), (5, 134, 135)] {
@@ -68,7 +77,7 @@ async fn a_list_by_mosquitto_passwd_is_read_as_it_is() {
     let users = folder.path().join("users");
     mosquitto_passwd(&["-c"], &users, "new", "one").await;
     mosquitto_passwd(&["-H", "sha512"], &users, "old", "two").await;
-    let gateway = Gateway::start(&format!("[broker]\nlisten = \"@mqtt@\"\nusers = \"{}\"\n", users.display())).await;
+    let gateway = Gateway::start(&format!("{}{ALL}", listed(&users))).await;
     for (user, password, code) in [("new", "one", 0), ("old", "two", 0), ("new", "two", 4), ("old", "one", 4)] {
         let args = ["-u", user, "-P", password, "-t", "t", "-m", "x"];
         assert_eq!(mosquitto::run(&gateway, "mosquitto_pub", &args).await.0, Some(code), "{user} {password}");
@@ -138,4 +147,79 @@ write = ["own/%u/#"]
         paho.disconnect("dashboard").await;
         paho.disconnect("robot").await;
     }
+}
+
+#[tokio::test]
+async fn with_users_and_no_rule_nobody_may_do_anything_and_it_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("users");
+    add_user(&users, "ada", "secret").await;
+    let gateway = Gateway::start(&listed(&users)).await;
+    assert!(gateway.log().contains("there are users and no rule"), "{}", gateway.log());
+    let mut paho = Paho::start(&gateway);
+    for (version, no) in [(4, 0x80), (5, 0x87)] {
+        paho.connect("ada", json!({"v": version, "id": "ada", "user": "ada", "password": "secret"})).await;
+        let filters = json!({"filters": [["a", 1], ["a/#", 0]]});
+        assert_eq!(paho.ask("ada", "subscribe", filters).await["reasons"], json!([no, no]));
+        paho.ask("ada", "publish", json!({"topic": "a", "payload": "x", "qos": 0, "retain": true})).await;
+        paho.ask("ada", "publish", json!({"topic": "a", "payload": "x", "qos": 1, "retain": true})).await;
+        paho.disconnect("ada").await;
+    }
+    let status = gateway.until("four are refused", |s| s["status"]["broker"]["refused"] == 4).await;
+    assert_eq!(status["status"]["broker"]["retained"], 1, "the gateway's own status only");
+}
+
+#[tokio::test]
+async fn who_comes_without_a_name_is_let_in_as_the_config_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("users");
+    add_user(&users, "ada", "secret").await;
+    let (mixed, closed) = (port::free(), port::free());
+    let config = format!(
+        "[[broker.listener]]\nlisten = \"127.0.0.1:{mixed}\"\nanonymous = \"loopback\"\n\
+         [[broker.listener]]\nlisten = \"127.0.0.1:{closed}\"\nanonymous = \"never\"\n"
+    );
+    let gateway = Gateway::start(&format!("{}anonymous = \"always\"\n{ALL}{config}", listed(&users))).await;
+    let mut paho = Paho::start(&gateway);
+    for (port, user, reason) in [
+        (gateway.mqtt_port(), None, 0),
+        (mixed, None, 0),
+        (closed, None, 0x87),
+        (mixed, Some("ada"), 0),
+        (mixed, Some("eve"), 0x86),
+    ] {
+        let mut step = json!({"v": 5, "port": port});
+        if let Some(user) = user {
+            step["user"] = json!(user);
+            step["password"] = json!("secret");
+        }
+        assert_eq!(paho.ask("c", "connect", step).await["reason"], reason, "{port} {user:?}");
+    }
+}
+
+#[tokio::test]
+async fn guessing_passwords_becomes_slow() {
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("users");
+    add_user(&users, "ada", "secret").await;
+    let gateway = Gateway::start(&format!("{}{ALL}", listed(&users))).await;
+    let guess = |n: u32| {
+        let mut connect = raw::connect(Version::V5, "guess", 0);
+        connect.user = Some("ada".into());
+        connect.password = Some(n.to_string().into());
+        connect
+    };
+    let mut guessing = Vec::new();
+    for n in 0..30 {
+        guessing.push(raw::Raw::connect(&gateway, guess(n)).await);
+    }
+    let mut refused = [0, 0];
+    for mut raw in guessing {
+        match raw.next().await {
+            Packet::ConnAck(ack) if ack.reason == Reason::BAD_USER_OR_PASSWORD => refused[0] += 1,
+            Packet::ConnAck(ack) if ack.reason == Reason(0x9F) => refused[1] += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!((9..=13).contains(&refused[0]) && refused[1] >= 17, "{refused:?} looked at, and not looked at");
 }

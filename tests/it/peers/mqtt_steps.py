@@ -3,6 +3,7 @@ a name, live in it. {"as": NAME, "do": WHAT, …}:
 
 connect     "v" (3, 4, 5), "id", "clean", "expiry", "keepalive", "user", "password", "will", "receive", "packet", "manual"
             -> {"reason", "session", "properties"}; "will" is a publish with "delay"; "manual" leaves acknowledgements out
+            "port" (another than the usual), "websocket" (true), "ca" (TLS), "certificate" and "key" (a client's own)
 subscribe   "filters" [[FILTER, QOS or {"qos", "local", "published", "handling"}]…], "id" -> {"reasons"}
 unsubscribe "filters" -> {"reasons"}
 publish     "topic", "payload", "qos", "retain", "size", "properties" -> {"reason"}, once it is acknowledged
@@ -63,7 +64,10 @@ class Peer:
             protocol=self.version,
             reconnect_on_failure=False,
             manual_ack=step.get("manual", False),
+            transport="websockets" if step.get("websocket") else "tcp",
         )
+        if "ca" in step:
+            it.tls_set(step["ca"], step.get("certificate"), step.get("key"))
         self.connects, self.losses, self.suback = queue.Queue(), queue.Queue(), queue.Queue()
         self.messages, self.acks, self.acked = queue.Queue(), {}, threading.Condition()
         it.max_inflight_messages_set(500)
@@ -87,7 +91,7 @@ class Peer:
                 ReceiveMaximum=step.get("receive"),
                 MaximumPacketSize=step.get("packet"),
             )
-        it.connect("127.0.0.1", self.port, step.get("keepalive", 60), **more)
+        it.connect("127.0.0.1", step.get("port", self.port), step.get("keepalive", 60), **more)
         it.loop_start()
         flags, reason, props = self.connects.get(timeout=PATIENCE)
         return {"reason": reason.value, "session": flags.session_present, "properties": props.json() if props else {}}

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -91,6 +92,23 @@ impl Gateway {
     /// Waits until it ends by itself.
     pub async fn ended(&mut self) -> ExitStatus {
         self.process.ended().await
+    }
+
+    /// Tells it to read its files anew (SIGHUP), and waits until its log says `what` once more.
+    pub async fn reload(&self, what: &str) {
+        let count = || self.log().matches(what).count();
+        let before = count();
+        self.process.signal(Signal::HUP);
+        let end = Instant::now() + PATIENCE;
+        while count() == before {
+            assert!(Instant::now() < end, "no `{what}` in\n{}", self.log());
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Writes another config for the next start or reload.
+    pub fn configure(&self, config: &str) {
+        write_config(self.folder.path(), self.mqtt, self.admin, config);
     }
 
     pub fn freeze(&self) {

@@ -1,6 +1,7 @@
 //! The peers that tests talk to, each a process of its own, and what it takes to start, disturb and end them.
 #![allow(dead_code, reason = "the harness is whole; how much of it is in use changes with the tests")]
 
+pub mod authority;
 pub mod broker;
 pub mod cable;
 pub mod browser;
@@ -14,6 +15,7 @@ pub mod python;
 pub mod status;
 pub mod watcher;
 
+pub use authority::Authority;
 pub use broker::Mosquitto;
 pub use browser::Browser;
 pub use cable::Cable;

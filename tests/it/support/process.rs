@@ -93,7 +93,7 @@ impl Process {
         self.child.id()
     }
 
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         // It has an id until its end was seen, and until then the system gives the id to nobody else.
         if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)) {
             kill_process(pid, signal).unwrap_or_else(|e| panic!("cannot signal {}: {e}", self.name));

@@ -65,7 +65,7 @@ async fn a_client_gets_what_it_publishes_itself() {
 async fn a_message_comes_once_however_many_filters_match() {
     let gateway = gateway().await;
     let mut client = Client::clean(&gateway, "once").await;
-    client.subscribe(&[("once/#", 1), ("once/+", 2), ("once/a", 0), ("+/a", 1)]).await;
+    client.subscribe(&[("once/#", 1), ("once/+", 2), ("once/a", 0)]).await;
     client.publish(QOS_2, "once/a", "x").await;
     assert_eq!(client.take().await.parts(), ("once/a", "x", 2));
     client.quiet().await;
@@ -385,6 +385,8 @@ async fn two_clients_that_take_each_other_over_all_the_time_are_served() {
         client.closed().await;
         next.publish(QOS_1, "turns", &n.to_string()).await;
         assert_eq!(next.take().await.payload, n.to_string());
+        // The answer shows that the PUBACK has arrived before the place is taken.
+        next.quiet().await;
         client = next;
     }
 }

@@ -1,0 +1,238 @@
+//! The ways to a broker: TCP, TLS and WebSocket, several at once, with Mosquitto's and paho's clients; and the limits at
+//! its doors.
+
+use std::path::Path;
+
+use fieldpost::mqtt::{ConnAck, Packet, Reason, Version};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::access::add_user;
+use super::mosquitto;
+use super::paho::Paho;
+use super::raw::{self, Raw};
+use crate::support::process::PATIENCE;
+use crate::support::{Authority, Gateway, port};
+
+/// A listener of each kind behind the plain one, in this order: TLS, WebSocket, WebSocket over TLS.
+fn all_kinds(folder: &Path) -> ([u16; 3], String) {
+    let authority = Authority::new(folder, "ca");
+    authority.certify("server", "gateway");
+    let ports = [port::free(), port::free(), port::free()];
+    let tls = format!("tls = {{ certificate = \"{0}/server.pem\", key = \"{0}/server.key\" }}\n", folder.display());
+    let listener = |port, more: &str| format!("[[broker.listener]]\nlisten = \"127.0.0.1:{port}\"\n{more}");
+    let config = format!(
+        "[broker]\nlisten = \"@mqtt@\"\n{}{}{}",
+        listener(ports[0], &tls),
+        listener(ports[1], "websocket = true\n"),
+        listener(ports[2], &format!("websocket = true\n{tls}")),
+    );
+    (ports, config)
+}
+
+#[tokio::test]
+async fn all_ways_lead_to_one_broker() {
+    let folder = tempfile::tempdir().unwrap();
+    let ([tls, websocket, secure], config) = all_kinds(folder.path());
+    let gateway = Gateway::start(&config).await;
+    let ca = folder.path().join("ca.pem");
+    let ways = [
+        json!({}),
+        json!({"port": tls, "ca": ca}),
+        json!({"port": websocket, "websocket": true}),
+        json!({"port": secure, "websocket": true, "ca": ca}),
+    ];
+    let mut paho = Paho::start(&gateway);
+    for version in [3, 4, 5] {
+        for (n, way) in ways.iter().enumerate() {
+            let name = format!("w{n}");
+            let mut step = way.clone();
+            step["v"] = json!(version);
+            step["id"] = json!(name);
+            paho.connect(&name, step).await;
+            paho.subscribe(&name, "all/#", 2).await;
+        }
+        // Larger than one TLS record, than one WebSocket message of ours, and than what sockets take at once.
+        for size in [1, 900_000] {
+            for n in 0..ways.len() {
+                let step = json!({"topic": "all/x", "payload": format!("v{version}w{n}"), "size": size, "qos": n % 3});
+                assert_eq!(paho.ask(&format!("w{n}"), "publish", step).await["reason"], 0);
+                for to in 0..ways.len() {
+                    let came = paho.take(&format!("w{to}"), 1).await.remove(0);
+                    assert_eq!(came["payload"], format!("v{version}w{n}"), "from {n} to {to}");
+                    assert!(came["size"].as_u64() >= Some(size), "from {n} to {to}");
+                }
+            }
+        }
+        for n in 0..ways.len() {
+            paho.burst(&format!("w{n}"), "all/burst", 1, 0..200).await;
+            for to in 0..ways.len() {
+                assert_eq!(paho.payloads(&format!("w{to}"), 200).await, super::paho::numbers(0..200), "{n} to {to}");
+            }
+        }
+        for n in 0..ways.len() {
+            paho.disconnect(&format!("w{n}")).await;
+        }
+    }
+    let (_, status) = gateway.get("/api/status").await;
+    for (scheme, port) in [("mqtt", gateway.mqtt_port()), ("mqtts", tls), ("ws", websocket), ("wss", secure)] {
+        let listener = format!("{scheme}://127.0.0.1:{port}");
+        assert!(status.contains(&listener) && gateway.log().contains(&listener), "{listener} is not in {status}");
+    }
+}
+
+#[tokio::test]
+async fn mosquitto_clients_come_by_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let ([tls, ..], config) = all_kinds(folder.path());
+    let gateway = Gateway::start(&config).await;
+    let (ca, tls) = (folder.path().join("ca.pem"), tls.to_string());
+    let secure = ["-p", &tls, "--cafile", ca.to_str().unwrap()];
+    for version in mosquitto::VERSIONS {
+        let mut subscriber =
+            mosquitto::Subscriber::start(&gateway, &[&secure[..], &["-V", version, "-q", "2", "-t", "t"]].concat())
+                .await;
+        for tls in ["tlsv1.2", "tlsv1.3"] {
+            let args = ["--tls-version", tls, "-V", version, "-q", "2", "-t", "t", "-m", tls];
+            mosquitto::publish(&gateway, &[&secure[..], &args].concat()).await;
+            assert_eq!(subscriber.next().await, format!("t {tls} 2 0"));
+        }
+    }
+    // Who does not speak TLS, and whom the client does not believe.
+    assert_ne!(mosquitto::run(&gateway, "mosquitto_pub", &["-p", &tls, "-t", "t", "-m", "x"]).await.0, Some(0));
+    Authority::new(folder.path(), "other");
+    let other = folder.path().join("other.pem");
+    let args = ["-p", &tls, "--cafile", other.to_str().unwrap(), "-t", "t", "-m", "x"];
+    assert_ne!(mosquitto::run(&gateway, "mosquitto_pub", &args).await.0, Some(0));
+}
+
+#[tokio::test]
+async fn a_certificate_names_its_user() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    Authority::new(at, "ca").certify("server", "gateway");
+    let clients = Authority::new(at, "clients");
+    clients.certify("meter", "meter");
+    clients.certify("nameless", "");
+    Authority::new(at, "other").certify("stranger", "meter");
+    let users = at.join("users");
+    add_user(&users, "ada", "secret").await;
+    let (optional, required) = (port::free(), port::free());
+    let tls = |more: &str| {
+        format!(
+            "tls = {{ certificate = \"{0}/server.pem\", key = \"{0}/server.key\", clients = \"{0}/clients.pem\", {more} }}\n",
+            at.display()
+        )
+    };
+    let config = format!(
+        "[broker]\nlisten = \"\"\nusers = \"{}\"\n\
+         [[broker.acl]]\nread = [\"%u/#\"]\nwrite = [\"%u/#\"]\n\
+         [[broker.listener]]\nlisten = \"127.0.0.1:{optional}\"\n{}\
+         [[broker.listener]]\nlisten = \"127.0.0.1:{required}\"\n{}",
+        users.display(),
+        tls("user-from-certificate = true"),
+        tls("require-certificate = true"),
+    );
+    let gateway = Gateway::start(&config).await;
+    let ca = at.join("ca.pem");
+    let step = |port: u16, certificate: Option<&str>, user: Option<&str>| {
+        let mut step = json!({"v": 5, "port": port, "ca": ca});
+        if let Some(name) = certificate {
+            step["certificate"] = json!(at.join(format!("{name}.pem")));
+            step["key"] = json!(at.join(format!("{name}.key")));
+        }
+        if let Some(user) = user {
+            step["user"] = json!(user);
+            step["password"] = json!("secret");
+        }
+        step
+    };
+    let mut paho = Paho::start(&gateway);
+    // The name in the certificate counts, not the one in CONNECT, and it is the one that rules see.
+    for user in [None, Some("ada"), Some("eve")] {
+        paho.connect("meter", step(optional, Some("meter"), user)).await;
+        let filters = json!([["meter/#", 1], ["ada/#", 1]]);
+        assert_eq!(paho.ask("meter", "subscribe", json!({"filters": filters})).await["reasons"], json!([1, 0x87]));
+        paho.disconnect("meter").await;
+    }
+    for (port, certificate, user, reason) in [
+        (optional, Some("nameless"), Some("ada"), 0x87),
+        (optional, None, Some("ada"), 0),
+        (optional, None, None, 0x87),
+        (required, Some("meter"), Some("ada"), 0),
+        (required, Some("meter"), None, 0x87),
+        (required, Some("nameless"), Some("ada"), 0),
+    ] {
+        let answer = paho.ask("c", "connect", step(port, certificate, user)).await;
+        assert_eq!(answer["reason"], reason, "{port} {certificate:?} {user:?}");
+    }
+    for (port, certificate) in [(required, None), (required, Some("stranger")), (optional, Some("stranger"))] {
+        let answer = paho.attempt("x", "connect", step(port, certificate, Some("ada"))).await;
+        assert!(!answer["error"].is_null(), "{port} {certificate:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_without_mqtt_is_told_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let ([_, websocket, _], config) = all_kinds(folder.path());
+    let _gateway = Gateway::start(&config).await;
+    let mut stream = TcpStream::connect(("127.0.0.1", websocket)).await.unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("subprotocol `mqtt`"), "{answer}");
+}
+
+#[tokio::test]
+async fn silent_sockets_keep_nobody_out_on_any_listener() {
+    let folder = tempfile::tempdir().unwrap();
+    let ([tls, websocket, secure], config) = all_kinds(folder.path());
+    let limits = "[broker]\nmax-waiting = 8\nmax-clients = 4\nconnect-timeout = \"2s\"\n";
+    let gateway = Gateway::start(&config.replace("[broker]\n", limits)).await;
+    let mut silent = Vec::new();
+    for port in [gateway.mqtt_port(), tls, websocket, secure] {
+        for _ in 0..10 {
+            silent.push(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+        }
+    }
+    let mut paho = Paho::start(&gateway);
+    let ca = folder.path().join("ca.pem");
+    paho.connect("a", json!({"id": "a"})).await;
+    paho.connect("b", json!({"id": "b", "port": secure, "websocket": true, "ca": ca})).await;
+    // The oldest had to go at once, the last when their time was over.
+    for mut stream in silent {
+        let mut rest = Vec::new();
+        let end = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("it is closed in time");
+        assert!(end.is_err() || rest.is_empty(), "{rest:?}");
+    }
+    // Places for clients are for those who are in.
+    paho.connect("c", json!({"id": "c"})).await;
+    paho.connect("d", json!({"id": "d"})).await;
+    for (version, reason) in [(Version::V5, Reason::QUOTA_EXCEEDED), (Version::V311, Reason::SERVER_UNAVAILABLE)] {
+        let mut raw = Raw::connect(&gateway, raw::connect(version, "e", 0)).await;
+        let Packet::ConnAck(ack) = raw.next().await else { panic!("no CONNACK") };
+        assert_eq!(ack.reason, reason);
+    }
+    paho.disconnect("d").await;
+    paho.connect("e", json!({"id": "e"})).await;
+}
+
+#[tokio::test]
+async fn a_long_keep_alive_is_cut_short_where_the_client_can_be_told() {
+    let gateway = Gateway::start("[broker]\nlisten = \"@mqtt@\"\nmax-keep-alive = \"1m\"\n").await;
+    for (version, seconds, told) in
+        [(Version::V5, 0, Some(60)), (Version::V5, 61, Some(60)), (Version::V5, 60, None), (Version::V311, 0, None)]
+    {
+        let mut connect = raw::connect(version, "c", 0);
+        connect.keep_alive = std::time::Duration::from_secs(seconds);
+        let mut raw = Raw::connect(&gateway, connect).await;
+        let Packet::ConnAck(ack) = raw.next().await else { panic!("no CONNACK") };
+        assert_eq!((ack.reason, ack.server_keep_alive), (Reason::SUCCESS, told), "{version:?} {seconds}");
+        assert_ne!(*ack, ConnAck::new(Reason::UNSPECIFIED));
+    }
+}
