@@ -3,7 +3,8 @@
 //! ```sh
 //! cargo bench --bench broker                       # everything, in less than three minutes
 //! cargo bench --bench broker -- qos1 1-1 1-10      # only these loads
-//! cargo bench --bench broker -- latency memory durable
+//! cargo bench --bench broker -- latency qos1       # times instead of throughput
+//! cargo bench --bench broker -- memory durable
 //! cargo bench --bench broker -- --long             # more and longer rounds
 //! cargo bench --bench broker -- --pin              # the broker on the first core, the load on the second
 //! ```
@@ -127,7 +128,7 @@ fn known(word: &str) -> bool {
 }
 
 fn throughput(wish: &Wish) -> Result<(), Box<dyn Error>> {
-    if !wish.words.is_empty() && wish.words.iter().all(|w| SECTIONS.contains(&w.as_str())) {
+    if SECTIONS.iter().any(|name| wish.has(name)) {
         return Ok(());
     }
     println!("delivered messages a second (k/s); CPU of the broker for each (µs); what the load took of one core;");
@@ -187,20 +188,24 @@ fn throughput(wish: &Wish) -> Result<(), Box<dyn Error>> {
 fn latency(wish: &Wish) -> Result<(), Box<dyn Error>> {
     println!("latency of a delivery at {} messages of 64 B a second (µs)\n", pace::RATE);
     println!("                  Fieldpost p50   p99   Mosquitto p50   p99    ratio p50   p99");
-    for (qos, fan) in [(0, 1), (1, 1), (1, 10)] {
+    for (qos, fan) in [(0, 1), (1, 1), (1, 10), (2, 1)] {
+        let shape = format!("1-{fan}");
+        let wanted = wish.one_of(QOS[qos], QOS.into_iter()) && wish.one_of(&shape, SHAPES.iter().map(|s| s.name));
+        if !wanted {
+            continue;
+        }
         let mut found = [(); 2].map(|()| [Vec::new(), Vec::new()]);
         for _ in 0..wish.rounds {
             for (side, kind) in BOTH.into_iter().enumerate() {
                 let peer = Peer::start(kind, &wish.programs, Setting::PLAIN)?;
-                let times = pace::run(&peer, qos, Listening::Plain(fan), wish.time * 5)?;
+                let times = pace::run(&peer, qos as u8, Listening::Plain(fan), wish.time * 5)?;
                 found[side][0].push(percentile(&times.delivery, 0.5));
                 found[side][1].push(percentile(&times.delivery, 0.99));
             }
         }
         let [[f50, f99], [m50, m99]] = found.map(|side| side.map(|times| median(times.into_iter())));
         println!(
-            "qos{qos} {:>5}          {f50:9.0} {f99:5.0}       {m50:9.0} {m99:5.0}       {:6.2} {:5.2}",
-            format!("1-{fan}"),
+            "qos{qos} {shape:>5}          {f50:9.0} {f99:5.0}       {m50:9.0} {m99:5.0}       {:6.2} {:5.2}",
             f50 / m50,
             f99 / m99
         );

@@ -5,7 +5,9 @@
 //! speak to it over a [`Link`], in the same packets: there is one kind of session and one kind of queue.
 
 pub mod access;
+mod keys;
 pub mod listener;
+mod mailbox;
 mod owed;
 mod queue;
 mod quota;
@@ -17,7 +19,6 @@ mod sys;
 mod topics;
 pub mod traffic;
 
-use std::collections::HashMap;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,7 +36,9 @@ use crate::status;
 use crate::store::{Recovered, Store};
 use crate::units::{Period, Size};
 use access::Access;
+use keys::ByKey;
 use listener::config::Anonymous;
+use mailbox::mailbox;
 use queue::{Bound, QueueFull};
 use router::{Effects, Event, Limits, Now, Router};
 use session::LinkId;
@@ -187,7 +190,7 @@ const STATUS_EVERY: Duration = Duration::from_millis(250);
 /// What reaches the router's task.
 #[derive(Debug)]
 enum Input {
-    Open { link: LinkId, packets: mpsc::UnboundedSender<Vec<Packet>>, trusted: bool },
+    Open { link: LinkId, packets: mailbox::Sender, trusted: bool },
     Packets(LinkId, Vec<Packet>),
     Drained(LinkId, usize),
     Gone(LinkId),
@@ -215,7 +218,7 @@ pub struct Broker {
 pub struct Link {
     id: LinkId,
     inputs: mpsc::Sender<Input>,
-    packets: mpsc::UnboundedReceiver<Vec<Packet>>,
+    packets: mailbox::Receiver,
     /// Bytes of messages received and not yet reported.
     taken: usize,
     /// Where a client's packets are counted.
@@ -260,7 +263,7 @@ impl Broker {
             status,
             listeners,
             pulse,
-            links: HashMap::new(),
+            links: ByKey::default(),
             told: None,
             traffic: traffic.clone(),
             sys: Sys::new(Instant::now()),
@@ -278,7 +281,7 @@ impl Broker {
 
     pub(super) async fn open(&self, trusted: bool) -> Link {
         let id = LinkId(self.links.fetch_add(1, Ordering::Relaxed));
-        let (sender, packets) = mpsc::unbounded_channel();
+        let (sender, packets) = mailbox();
         // When the router is gone the sender goes with the error, and the link is closed from its beginning.
         let _ = self.inputs.send(Input::Open { link: id, packets: sender, trusted }).await;
         let traffic = (!trusted).then(|| self.traffic.clone());
@@ -378,7 +381,7 @@ struct Task {
     status: watch::Sender<status::Broker>,
     listeners: Vec<String>,
     pulse: status::Pulse,
-    links: HashMap<LinkId, mpsc::UnboundedSender<Vec<Packet>>>,
+    links: ByKey<LinkId, mailbox::Sender>,
     /// When the status was last told.
     told: Option<Instant>,
     traffic: Arc<Traffic>,
@@ -493,10 +496,14 @@ impl Task {
         for (queue, after) in effects.loads.drain(..) {
             self.store.load(queue, after, LOAD_ENTRIES, LOAD_BYTES);
         }
-        while let Some((link, packets)) = effects.packets.pop_first() {
-            if let Some(sender) = self.links.get(&link) {
-                // A link that is being dropped has no use for them; its `Gone` is on the way.
-                let _ = sender.send(packets);
+        // The runtime goes on with whom it woke last: with those who get messages, before those whose messages came.
+        for messages in [false, true] {
+            let some = |_: &LinkId, p: &mut Vec<Packet>| matches!(p.first(), Some(Packet::Publish(_))) == messages;
+            for (link, packets) in effects.packets.extract_if(.., some) {
+                if let Some(sender) = self.links.get(&link) {
+                    // A link that is being dropped has no use for them; its `Gone` is on the way.
+                    sender.send(packets);
+                }
             }
         }
         for link in effects.close.drain(..) {

@@ -30,6 +30,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::access::Access;
+use super::keys::ByKey;
 use super::queue::{Bound, QueueFull};
 use super::retained::Retained;
 use super::session::{LinkId, Session};
@@ -149,10 +150,10 @@ struct Publisher {
 pub struct Router {
     limits: Limits,
     access: Arc<Access>,
-    links: HashMap<LinkId, Link>,
-    sessions: HashMap<SessionKey, Session>,
+    links: ByKey<LinkId, Link>,
+    sessions: ByKey<SessionKey, Session>,
     by_client: HashMap<Arc<str>, SessionKey>,
-    by_queue: HashMap<QueueId, SessionKey>,
+    by_queue: ByKey<QueueId, SessionKey>,
     next_key: u32,
     next_queue: u32,
     next_entry: EntryId,
@@ -202,10 +203,10 @@ impl Router {
             losses: Losses::default(),
             limits,
             access,
-            links: HashMap::new(),
-            sessions: HashMap::new(),
+            links: ByKey::default(),
+            sessions: ByKey::default(),
             by_client: HashMap::new(),
-            by_queue: HashMap::new(),
+            by_queue: ByKey::default(),
             next_key: 0,
             next_queue: recovered.next_queue.max(1),
             next_entry: recovered.next_id.max(EntryId(1)),

@@ -1,7 +1,7 @@
 //! How much may wait in RAM, for one session and for all; and what is lost for want of room: counted and named.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -156,7 +156,7 @@ impl Router {
 
     /// Gives back the memory of bursts that are over.
     pub(super) fn shrink(&mut self) {
-        fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+        fn shrink<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>) {
             if map.capacity() > 4 * (map.len() + 16) {
                 map.shrink_to_fit();
             }
