@@ -187,3 +187,30 @@ async fn wills_of_those_who_were_connected_are_published_after_a_kill() {
     paho.publish("p", "will/end", "x", 1).await;
     assert_eq!(paho.take("keeper", 1).await[0]["topic"], "will/end");
 }
+
+/// Both ends are paho, which keeps its side of each exchange over a lost connection.
+#[tokio::test]
+async fn qos_2_arrives_once_and_in_order_whenever_the_gateway_is_killed() {
+    let mut gateway = Gateway::start("").await;
+    let port = gateway.mqtt_port().to_string();
+    for version in [None, Some("--v5")] {
+        let topic = format!("once/{}", version.unwrap_or("--v4"));
+        let both = ["--port", &port, "--persistent", "--qos", "2", "--count", "400"];
+        let to = [&both[..], &["--id", "once-to", &topic]].concat();
+        let from = [&both[..], &["--id", "once-from", "--topic", &topic, "--window", "20"]].concat();
+        let mut reader = python::start("mqtt_subscribe.py", &[&to[..], version.as_slice()].concat());
+        while python::json(&mut reader).await["subscribed"].is_null() {}
+        let mut publisher = python::start("mqtt_publish.py", &[&from[..], version.as_slice()].concat());
+        for after in [60, 61, 150, 250] {
+            while python::json(&mut publisher).await["acked"].as_u64().is_none_or(|acked| acked < after) {}
+            gateway.kill().await;
+            gateway.start_again().await;
+        }
+        let mut got = Vec::new();
+        while got.last() != Some(&399) {
+            let message = python::json(&mut reader).await;
+            got.extend(message["payload"].as_str().map(|number| number.trim().parse::<u64>().unwrap()));
+        }
+        assert_eq!(got, (0..400).collect::<Vec<_>>());
+    }
+}
