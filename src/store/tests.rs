@@ -598,6 +598,7 @@ fn child_that_commits() {
 #[test]
 fn a_store_of_the_first_schema_is_taken_over_with_its_queue() {
     let place = Place::new();
+    fs::create_dir(place.path().parent().expect("a folder")).expect("made");
     let old = rusqlite::Connection::open(place.path()).expect("a database");
     old.execute_batch(include_str!("../../migrations/0001-queues-sessions-retained.sql")).expect("the first schema");
     old.execute_batch(
