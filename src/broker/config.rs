@@ -141,7 +141,7 @@ impl Default for Config {
             users: None,
             anonymous: None,
             acl: Vec::new(),
-            max_clients: 1000,
+            max_clients: 4000,
             max_waiting: 250,
             connect_timeout: Period(Duration::from_secs(10)),
             connection_rate: 100,
