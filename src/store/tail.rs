@@ -111,7 +111,9 @@ impl<W> Tail<W> {
         let in_tail = self.entries.get(place).is_some_and(|e| e.id == id);
         if in_tail {
             let entry = &mut self.entries[place];
-            entry.open.retain(|(open, _)| *open != queue);
+            if let Some(place) = entry.open.iter().position(|(open, _)| *open == queue) {
+                entry.open.swap_remove(place);
+            }
             if entry.is_elided() {
                 released = entry.elide(written, &mut self.handshakes, &mut self.waiting);
                 self.urgent |= !self.waiting.is_empty();

@@ -5,7 +5,7 @@
 //! | state | PUBLISH | it is durable | PUBREL | the disk has forgotten |
 //! |---|---|---|---|---|
 //! | none | routed: Pending | | PUBCOMP 0x92 | |
-//! | Pending | nothing | PUBREC: Received [id] | PUBCOMP 0x92: none | |
+//! | Pending | nothing | PUBREC: Received [id] | PUBCOMP 0x92 | |
 //! | Received [id] | PUBREC | | Closing | |
 //! | Closing | routed: Pending | | nothing | PUBCOMP: none |
 //!
@@ -126,6 +126,11 @@ impl Router {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         match (session.incoming.get(&ack.id), session.durable) {
             (Some(Incoming::Closing), _) => {}
+            // It was not asked for yet. What is on its way to the disk is not called back: PUBREC will follow.
+            (Some(Incoming::Pending(_)), Some(_)) if !session.is_of_the_gateway() => {
+                let reason = Reason::PACKET_ID_NOT_FOUND;
+                effects.send(link, Packet::PubComp(Ack { id: ack.id, reason }));
+            }
             (Some(Incoming::Received { recorded: true }), Some(queue)) => {
                 session.incoming.insert(ack.id, Incoming::Closing);
                 let releaser = Waiter::Releaser { session: key, id: ack.id };

@@ -36,7 +36,7 @@ impl Router {
                     connected: s.connection.is_some(),
                     entries: s.depth(),
                     inflight: s.inflight.len(),
-                    oldest: oldest.or_else(|| self.tail.oldest(s.durable?)),
+                    oldest: oldest.or_else(|| self.tail.oldest(s.durable.filter(|_| s.queue.len() > 0)?)),
                     dropped: s.dropped,
                 }
             })

@@ -81,7 +81,7 @@ impl Router {
         filters: &[Arc<str>],
         effects: &mut Effects,
     ) {
-        let reasons = filters
+        let reasons: Vec<_> = filters
             .iter()
             .map(|filter| {
                 if topic::check_filter(filter).is_err() {
@@ -94,7 +94,9 @@ impl Router {
                 if self.topics.unsubscribe(filter, key) { Reason::SUCCESS } else { Reason::NO_SUBSCRIPTION_EXISTED }
             })
             .collect();
-        self.save(key);
+        if reasons.contains(&Reason::SUCCESS) {
+            self.save(key);
+        }
         effects.send(link, Packet::UnsubAck { id, reasons });
     }
 
