@@ -23,6 +23,8 @@ pub struct Slice {
     pub messages: Vec<Arc<Message>>,
     /// The topic behind which to go on; `None` when there are no more.
     pub last: Option<Arc<str>>,
+    /// How many topics were looked at.
+    pub scanned: usize,
 }
 
 impl Retained {
@@ -56,7 +58,7 @@ impl Retained {
     pub fn after(&self, filter: &str, after: Option<&str>, now: Timestamp, most: usize, scan: usize) -> Slice {
         let Some(wildcard) = filter.find(['+', '#']) else {
             let messages = self.get(filter, now).filter(|_| after.is_none()).cloned().into_iter().collect();
-            return Slice { messages, last: None };
+            return Slice { messages, last: None, scanned: 1 };
         };
         // Everything before the first wildcard is common to all matches, so that only a part of the map is looked at.
         let prefix = &filter[..wildcard];
@@ -69,6 +71,7 @@ impl Retained {
                 return slice;
             }
             slice.last = Some(topic.clone());
+            slice.scanned += 1;
             if topic::matches(filter, topic) && !message.expired(now) {
                 slice.messages.push(message.clone());
             }

@@ -169,6 +169,8 @@ pub struct Router {
     /// Sessions that are still to get retained messages, and whether one has not finished looking for them.
     owing: BTreeSet<SessionKey>,
     searching: bool,
+    /// Topics that may be looked at before others have their turn.
+    search: usize,
     /// When sessions end or wills are due; looked up again when the time has come.
     deadlines: BTreeSet<(Instant, SessionKey)>,
     /// The store refuses new entries.
@@ -219,6 +221,7 @@ impl Router {
             tail: Tail::default(),
             owing: BTreeSet::new(),
             searching: false,
+            search: 0,
             deadlines: BTreeSet::new(),
             full: false,
             stopping: false,

@@ -142,6 +142,11 @@ impl<W> Tail<W> {
         self.sessions.insert(session.queue, session);
     }
 
+    /// Asks for the next batch at once, as far as that spares the disk: see [`Tail::urgent_at`].
+    pub fn hurry(&mut self) {
+        self.urgent = true;
+    }
+
     /// Notes that an exchange of a kept session begins or ends; `waiter` is told when that is on the disk.
     pub fn shake_hands(&mut self, queue: QueueId, handshake: Handshake, begins: bool, waiter: Option<W>) {
         self.handshakes.insert((queue, handshake), begins);

@@ -26,8 +26,15 @@ impl Router {
                 return;
             };
             let Delivery { qos, seq, .. } = next.delivery;
-            if qos > QoS::AtMostOnce && (session.inflight.len() >= connection.window || session.is_id_in_use(seq)) {
+            if qos > QoS::AtMostOnce && session.inflight.len() >= connection.window {
                 return;
+            }
+            if qos > QoS::AtMostOnce && session.is_id_in_use(seq) {
+                let client = session.client_id.clone();
+                tracing::warn!("{client} has left a delivery unacknowledged for 65 535 others: it is cut off, and gets it again");
+                effects.send(connection.link, Packet::Disconnect { reason: Reason::UNSPECIFIED, expiry: None });
+                effects.close.push(connection.link);
+                return self.gone(connection.link, now, effects);
             }
             if next.id > self.durable && session.waits_for_disk(qos) {
                 self.waiting.insert(key);

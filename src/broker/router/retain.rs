@@ -14,7 +14,7 @@ use crate::store::Delivery;
 
 /// Messages that enter a queue at once.
 const SLICE: usize = 128;
-/// Topics looked at without a break.
+/// Topics looked at without a break, over all sessions.
 const SCAN: usize = 8192;
 /// Retained messages are not lost to a reader that is slow: there is room for a slice beside what else waits.
 const UNBOUND: Bound = Bound { entries: usize::MAX, bytes: usize::MAX };
@@ -31,6 +31,7 @@ impl Router {
         if let Some(session) = self.sessions.get_mut(&key) {
             session.owed.add(filter, options, subscription_id);
             self.owing.insert(key);
+            self.search = SCAN;
         }
     }
 
@@ -47,7 +48,12 @@ impl Router {
         if session.connection.is_none() || !hungry || waits {
             return;
         }
-        let slice = session.owed.take(&self.retained, now.wall, SLICE, SCAN);
+        if self.search == 0 {
+            self.searching = true;
+            return;
+        }
+        let (slice, scanned) = session.owed.take(&self.retained, now.wall, SLICE, self.search);
+        self.search -= scanned;
         if session.owed.is_empty() {
             self.owing.remove(&key);
         } else {
@@ -84,6 +90,7 @@ impl Router {
     /// Goes on with every session that is still to get something.
     pub(super) fn pay_all(&mut self, now: Now, effects: &mut Effects) {
         self.searching = false;
+        self.search = SCAN;
         for key in self.owing.iter().copied().collect::<Vec<_>>() {
             self.pump(key, now, effects);
         }

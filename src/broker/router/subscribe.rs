@@ -45,6 +45,8 @@ impl Router {
         // Many clients subscribe anew at each connection: that is no reason to write.
         if changed {
             self.save(key);
+            // A client that finds its session again does not subscribe anew.
+            self.tail.hurry();
         }
         effects.send(link, Packet::SubAck { id: subscribe.id, reasons });
         for (filter, options, new) in granted {

@@ -188,6 +188,8 @@ impl World {
         let packets = self.effects.packets.get_mut(&LinkId(link)).unwrap();
         let Packet::SubAck { reasons, .. } = packets.remove(0) else { panic!("{packets:?}") };
         assert_eq!(reasons, [Reason(options.qos.into())]);
+        // A new subscription of a kept session is written at once.
+        self.committed();
     }
 
     fn gone(&mut self, link: u64) {
