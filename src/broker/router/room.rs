@@ -106,7 +106,7 @@ impl Loss {
         match self {
             Loss::TooSlow => "it reads too slowly: see max-queued",
             Loss::NoStore => "the store takes no more",
-            Loss::GaveWay => "too old, or the store is full",
+            Loss::GaveWay => "too old, or too many to keep: see max-size, max-age and max-per-client",
         }
     }
 }
