@@ -123,7 +123,15 @@ impl Router {
     /// Looks how much waits over all sessions. When that is too much, the longest queues lose first.
     pub(super) fn measure(&mut self) {
         let Limits { queue, total, queue_full, .. } = self.limits;
-        let Some(fair) = self.room.measure(queue, total, self.sessions.values()) else { return };
+        let (own, durable) = (queue, self.durable);
+        let measured = self.room.measure(queue, total, self.sessions.values());
+        if self.room.bound.bytes < own.bytes {
+            // What is on disk as well need not wait here for those who are away.
+            let away = self.sessions.values_mut().filter(|s| s.durable.is_some() && s.connection.is_none());
+            away.for_each(|session| session.queue.unload(durable));
+        }
+        let measured = measured.and_then(|_| self.room.measure(queue, total, self.sessions.values()));
+        let Some(fair) = measured else { return };
         // What is kept on disk as well goes there sooner, and is not lost.
         let live = self.sessions.iter_mut().filter(|(_, s)| s.durable.is_none() && s.owed.is_hungry());
         let gone: Vec<_> = live.map(|(key, session)| (*key, session.queue.shorten(fair, queue_full))).collect();
