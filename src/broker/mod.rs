@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::clock::Timestamp;
@@ -46,6 +46,8 @@ pub use config::Config;
 const REPORT_BYTES: usize = 64 << 10;
 /// Events that wait for the router before those who send them wait.
 const EVENTS: usize = 1024;
+/// Bytes of packets that wait for the router, from all links together.
+const WAITING_BYTES: usize = 16 << 20;
 /// Entries and bytes read back from the store at once.
 const LOAD_ENTRIES: usize = 512;
 const LOAD_BYTES: usize = 1 << 20;
@@ -58,7 +60,7 @@ const STATUS_EVERY: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 enum Input {
     Open { link: LinkId, packets: mailbox::Sender, trusted: bool },
-    Packets(LinkId, Vec<Packet>),
+    Packets(LinkId, Vec<Packet>, OwnedSemaphorePermit),
     Drained(LinkId, usize),
     Gone(LinkId),
     Publish(Vec<Message>),
@@ -73,6 +75,8 @@ enum Input {
 #[derive(Clone, Debug)]
 pub struct Broker {
     inputs: mpsc::Sender<Input>,
+    /// A permit for each byte that may wait for the router.
+    room: Arc<Semaphore>,
     links: Arc<AtomicU64>,
     traffic: Arc<Traffic>,
 }
@@ -85,6 +89,7 @@ pub struct Broker {
 pub struct Link {
     id: LinkId,
     inputs: mpsc::Sender<Input>,
+    room: Arc<Semaphore>,
     packets: mailbox::Receiver,
     /// Bytes of messages received and not yet reported.
     taken: usize,
@@ -124,7 +129,8 @@ impl Broker {
             sys_told: None,
             stopped: None,
         };
-        (Self { inputs, links: Arc::default(), traffic }, watch, task.run(commit))
+        let room = Arc::new(Semaphore::new(WAITING_BYTES));
+        (Self { inputs, room, links: Arc::default(), traffic }, watch, task.run(commit))
     }
 
     /// A connection of one of the gateway's own parts: it is not asked for user and password, and `$` is open to it.
@@ -138,7 +144,7 @@ impl Broker {
         // When the router is gone the sender goes with the error, and the link is closed from its beginning.
         let _ = self.inputs.send(Input::Open { link: id, packets: sender, trusted }).await;
         let traffic = (!trusted).then(|| self.traffic.clone());
-        Link { id, inputs: self.inputs.clone(), packets, taken: 0, traffic }
+        Link { id, inputs: self.inputs.clone(), room: self.room.clone(), packets, taken: 0, traffic }
     }
 
     /// Where the sockets of clients are counted.
@@ -189,7 +195,11 @@ impl Link {
         if let Some(traffic) = &self.traffic {
             traffic.came(&packets);
         }
-        self.inputs.send(Input::Packets(self.id, packets)).await.is_ok()
+        // One that is larger than the whole room comes alone.
+        let bytes = packets.iter().map(weight).sum::<usize>().min(WAITING_BYTES);
+        let bytes = u32::try_from(bytes).expect("no more than the room has");
+        let Ok(permit) = self.room.clone().acquire_many_owned(bytes).await else { return false };
+        self.inputs.send(Input::Packets(self.id, packets, permit)).await.is_ok()
     }
 
     /// The next packets from the router; `None` once the router has closed this connection (taken over, stopped).
@@ -224,6 +234,18 @@ impl Drop for Link {
             }
         }
     }
+}
+
+/// About how many bytes of memory a packet takes on its way to the router: one of two bytes on the wire is not free.
+fn weight(packet: &Packet) -> usize {
+    let filter = |length: usize| length + 64;
+    size_of::<Packet>()
+        + match packet {
+            Packet::Publish(publish) => publish.message.size(),
+            Packet::Subscribe(subscribe) => subscribe.filters.iter().map(|(f, _)| filter(f.len())).sum(),
+            Packet::Unsubscribe { filters, .. } => filters.iter().map(|f| filter(f.len())).sum(),
+            _ => 0,
+        }
 }
 
 /// The task around the router.
@@ -304,7 +326,7 @@ impl Task {
                 self.links.insert(link, packets);
                 Event::Opened { link, trusted }
             }
-            Input::Packets(link, packets) => {
+            Input::Packets(link, packets, _permit) => {
                 for packet in packets {
                     self.router.apply(Event::Packet { link, packet }, now, effects);
                 }
