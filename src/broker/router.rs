@@ -171,6 +171,8 @@ pub struct Router {
     deadlines: BTreeSet<(Instant, SessionKey)>,
     /// The store refuses new entries.
     full: bool,
+    /// Sessions that have changed since the last commit.
+    unsaved: BTreeSet<SessionKey>,
     stopping: bool,
     publishes: u64,
     /// When retained messages were last looked through for expired ones.
@@ -220,6 +222,7 @@ impl Router {
             deadlines: BTreeSet::new(),
             full: false,
             stopping: false,
+            unsaved: BTreeSet::new(),
             publishes: 0,
             swept: now.instant,
             matches: Matches::default(),
@@ -356,6 +359,11 @@ impl Router {
     fn commit(&mut self, now: Now, effects: &mut Effects) {
         let window = if self.stopping { Duration::ZERO } else { self.limits.commit };
         let (sessions, by_queue) = (&self.sessions, &self.by_queue);
+        for key in std::mem::take(&mut self.unsaved) {
+            if let Some(saved) = self.sessions.get(&key).and_then(Session::to_store) {
+                self.tail.save(saved);
+            }
+        }
         let reading =
             |queue| by_queue.get(&queue).and_then(|key| sessions.get(key)).is_some_and(|s| s.connection.is_some());
         if let Some(batch) = self.tail.take(window, now.instant, reading) {

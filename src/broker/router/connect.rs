@@ -258,9 +258,7 @@ impl Router {
     }
 
     pub(super) fn save(&mut self, key: SessionKey) {
-        if let Some(saved) = self.sessions.get(&key).and_then(Session::to_store) {
-            self.tail.save(saved);
-        }
+        self.unsaved.insert(key);
     }
 }
 
