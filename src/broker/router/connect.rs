@@ -155,26 +155,26 @@ impl Router {
     /// Sends again what was in flight (MQTT 5.0, 4.4).
     fn resume(&mut self, key: SessionKey, effects: &mut Effects) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
-        let Some(connection) = session.connection.as_mut() else { return };
+        let Some(Connection { link, window, .. }) = session.connection else { return };
         // A smaller window than last time: what does not fit waits again, in its place.
-        while session.inflight.len() > connection.window
+        while session.inflight.len() > window
             && let Some(InFlight { stage: Stage::Published(_), .. }) = session.inflight.back()
         {
-            if let Some(InFlight { stage: Stage::Published(entry), .. }) = session.inflight.pop_back() {
+            if let Some(entry) = session.take_in_flight(session.inflight.len() - 1, None) {
                 session.queue.put_back(entry);
             }
         }
+        if let Some(connection) = &mut session.connection {
+            connection.outstanding += session.inflight_bytes;
+        }
         for inflight in &session.inflight {
             let packet = match &inflight.stage {
-                Stage::Published(entry) => {
-                    connection.outstanding += entry.message.size();
-                    Packet::Publish(Publish { dup: true, ..entry.publish() })
-                }
+                Stage::Published(entry) => Packet::Publish(Publish { dup: true, ..entry.publish() }),
                 // PUBREL follows when the disk knows.
                 Stage::Received => continue,
                 Stage::Released { .. } => Packet::PubRel(Ack::ok(packet_id(inflight.seq))),
             };
-            effects.send(connection.link, packet);
+            effects.send(link, packet);
         }
         // What is sent again for want of window was sent before, too.
         session.sent_before = session.sent_before.max(session.sent);
@@ -257,6 +257,7 @@ impl Router {
         }
     }
 
+    /// Notes that a session is to be written as it is at the next commit: whole, however often it changes until then.
     pub(super) fn save(&mut self, key: SessionKey) {
         self.unsaved.insert(key);
     }

@@ -61,7 +61,7 @@ impl Room {
 
     /// Looks how full it is, over all sessions. Returns the fair share of each when there is no room at all.
     fn measure<'a>(&mut self, own: Bound, total: usize, sessions: impl Iterator<Item = &'a Session>) -> Option<Bound> {
-        let held = sessions.map(|session| session.queue.bytes()).filter(|bytes| *bytes > 0);
+        let held = sessions.map(|session| session.queue.bytes() + session.inflight_bytes).filter(|bytes| *bytes > 0);
         let (sum, queues) = held.fold((0, 0), |(sum, queues), bytes| (sum + bytes, queues + 1));
         let fair = Bound { bytes: own.bytes.min(total / 2 / queues.max(1)), ..own };
         self.bound = match sum {
