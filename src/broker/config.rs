@@ -62,6 +62,8 @@ pub struct Config {
     pub max_subscriptions: usize,
     /// Retained messages.
     pub max_retained: usize,
+    /// The same in bytes.
+    pub max_retained_bytes: Size,
     /// How often the `$SYS` topics are told; 0 for never.
     pub sys_interval: Period,
 }
@@ -124,6 +126,7 @@ impl Config {
             sessions: self.max_sessions,
             subscriptions: self.max_subscriptions,
             retained: self.max_retained,
+            retained_bytes: bytes(self.max_retained_bytes),
         }
     }
 
@@ -156,6 +159,7 @@ impl Default for Config {
             max_sessions: 10_000,
             max_subscriptions: 1000,
             max_retained: 100_000,
+            max_retained_bytes: Size(64 << 20),
             sys_interval: Period(Duration::from_secs(10)),
         }
     }

@@ -121,6 +121,8 @@ pub struct Limits {
     pub subscriptions: usize,
     /// Retained messages; one on a new topic is not retained beyond it.
     pub retained: usize,
+    /// The bytes of all of them.
+    pub retained_bytes: usize,
 }
 
 /// Who waits for something to be durable.
@@ -169,10 +171,10 @@ pub struct Router {
     searching: bool,
     /// When sessions end or wills are due; looked up again when the time has come.
     deadlines: BTreeSet<(Instant, SessionKey)>,
-    /// The store refuses new entries.
-    full: bool,
     /// Sessions that have changed since the last commit.
     unsaved: BTreeSet<SessionKey>,
+    /// The store refuses new entries.
+    full: bool,
     stopping: bool,
     publishes: u64,
     /// When retained messages were last looked through for expired ones.
@@ -220,9 +222,9 @@ impl Router {
             owing: BTreeSet::new(),
             searching: false,
             deadlines: BTreeSet::new(),
+            unsaved: BTreeSet::new(),
             full: false,
             stopping: false,
-            unsaved: BTreeSet::new(),
             publishes: 0,
             swept: now.instant,
             matches: Matches::default(),
@@ -357,13 +359,13 @@ impl Router {
     }
 
     fn commit(&mut self, now: Now, effects: &mut Effects) {
-        let window = if self.stopping { Duration::ZERO } else { self.limits.commit };
-        let (sessions, by_queue) = (&self.sessions, &self.by_queue);
         for key in std::mem::take(&mut self.unsaved) {
             if let Some(saved) = self.sessions.get(&key).and_then(Session::to_store) {
                 self.tail.save(saved);
             }
         }
+        let window = if self.stopping { Duration::ZERO } else { self.limits.commit };
+        let (sessions, by_queue) = (&self.sessions, &self.by_queue);
         let reading =
             |queue| by_queue.get(&queue).and_then(|key| sessions.get(key)).is_some_and(|s| s.connection.is_some());
         if let Some(batch) = self.tail.take(window, now.instant, reading) {

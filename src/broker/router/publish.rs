@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::room::Loss;
 use super::{Effects, Now, Publisher, Router, Waiter};
 use crate::broker::queue::{Bound, Queued};
@@ -186,7 +188,7 @@ impl Router {
         }
         self.pay_before(&matches, &message, now);
         // A reading is read anew after a restart; what clients publish is not, and has to be kept.
-        let keep = message.retain && self.retain(&message) && from.is_some() && !stuck;
+        let keep = message.retain && self.retain(from, &message, now) && from.is_some() && !stuck;
         let id = self.new_entry();
         let (mut open, mut urgent) = (Vec::new(), false);
         for (key, delivery) in &matches.first {
@@ -237,11 +239,19 @@ impl Router {
         (publisher.qos == QoS::ExactlyOnce).then_some(received)
     }
 
-    /// Sets or clears the retained message of a topic; false when there is no room for one more.
-    fn retain(&mut self, message: &Arc<Message>) -> bool {
-        if !self.retained.has_room(message, self.limits.retained) {
-            self.dropped += 1;
+    /// Sets or clears the retained message of a topic; false when there is no room. The older one of its topic goes then
+    /// as well: it would be taken for the newest.
+    fn retain(&mut self, from: Option<SessionKey>, message: &Arc<Message>, now: Now) -> bool {
+        if !self.retained.has_room(message, self.limits.retained, self.limits.retained_bytes) {
             tracing::debug!("{} is not retained: {} messages are already", message.topic, self.retained.len());
+            self.not_retained(from);
+            if self.retained.get(&message.topic, now.wall).is_some() {
+                let message = Arc::new(Message::retained(message.topic.clone(), Bytes::new()));
+                self.retained.set(&message);
+                let (id, open, entered) = (self.new_entry(), Vec::new(), now.instant);
+                let (retain, waiter, with, urgent) = (true, None, None, false);
+                self.tail.append(Entering { id, message, open, retain, entered, waiter, with, urgent });
+            }
             return false;
         }
         self.retained.set(message);

@@ -18,6 +18,8 @@ pub(super) enum Loss {
     TooSlow,
     NoStore,
     GaveWay,
+    /// It was delivered, and is not there for those who come later.
+    NotRetained,
 }
 
 /// The room that there is.
@@ -107,6 +109,7 @@ impl Loss {
             Loss::TooSlow => "it reads too slowly: see max-queued",
             Loss::NoStore => "the store takes no more",
             Loss::GaveWay => "too old, or the store is full",
+            Loss::NotRetained => "not retained: see max-retained and max-retained-bytes",
         }
     }
 }
@@ -152,6 +155,13 @@ impl Router {
             session.dropped += n;
             self.losses.note(&session.client_id, n, loss);
         }
+    }
+
+    /// Counts a message that its publisher wanted to be retained, and for which there is no room.
+    pub(super) fn not_retained(&mut self, from: Option<SessionKey>) {
+        self.dropped += 1;
+        let publisher = from.and_then(|key| self.sessions.get(&key)).map(|session| session.client_id.clone());
+        self.losses.note(&publisher.unwrap_or_else(|| "the gateway itself".into()), 1, Loss::NotRetained);
     }
 
     /// Gives back the memory of bursts that are over.
