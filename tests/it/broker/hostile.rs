@@ -1,5 +1,7 @@
 //! Hostile and clumsy clients, while a good one goes on.
 
+mod doors;
+
 use std::time::Duration;
 
 use fieldpost::message::QoS;
