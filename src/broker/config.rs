@@ -77,7 +77,10 @@ const LARGEST_PACKET: u64 = 268_435_460;
 
 fn packet_size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
     let size = Size::deserialize(deserializer)?;
-    if (1024..=LARGEST_PACKET).contains(&size.0) {
+    if size.0 == 256 << 20 {
+        // Who writes so means all of MQTT: its largest packet is four bytes larger.
+        Ok(Size(LARGEST_PACKET))
+    } else if (1024..=LARGEST_PACKET).contains(&size.0) {
         Ok(size)
     } else {
         Err(serde::de::Error::custom(format!("max-packet is from \"1KiB\" to \"256MiB\", not {size}")))
