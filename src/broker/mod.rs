@@ -47,7 +47,7 @@ const REPORT_BYTES: usize = 64 << 10;
 /// Events that wait for the router before those who send them wait.
 const EVENTS: usize = 1024;
 /// Bytes of packets that wait for the router, from all links together.
-const WAITING_BYTES: usize = 16 << 20;
+const WAITING_BYTES: usize = 8 << 20;
 /// Entries and bytes read back from the store at once.
 const LOAD_ENTRIES: usize = 512;
 const LOAD_BYTES: usize = 1 << 20;
