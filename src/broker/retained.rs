@@ -39,13 +39,15 @@ impl Retained {
         self.bytes -= before.map_or(0, |before| before.size());
     }
 
-    /// Whether `message` fits into a bound of so many messages: a replaced or cleared one always does, and the gateway's
-    /// own on `$` topics.
-    pub fn has_room(&self, message: &Message, most: usize) -> bool {
-        message.topic.starts_with('$')
-            || message.payload.is_empty()
-            || self.messages.len() < most
-            || self.messages.contains_key(&message.topic)
+    /// Whether `message` fits into a bound of so many messages and bytes: one that clears always does, one that takes no
+    /// more room than the one that it replaces, and the gateway's own on `$` topics.
+    pub fn has_room(&self, message: &Message, most: usize, bytes: usize) -> bool {
+        if message.topic.starts_with('$') || message.payload.is_empty() {
+            return true;
+        }
+        let before = self.messages.get(&message.topic).map(|before| before.size());
+        let more = message.size().saturating_sub(before.unwrap_or(0));
+        (before.is_some() || self.messages.len() < most) && (more == 0 || self.bytes + more <= bytes)
     }
 
     /// The message of this topic.

@@ -123,6 +123,8 @@ pub struct Limits {
     pub subscriptions: usize,
     /// Retained messages; one on a new topic is not retained beyond it.
     pub retained: usize,
+    /// The bytes of all of them.
+    pub retained_bytes: usize,
 }
 
 /// Who waits for something to be durable.
@@ -173,6 +175,8 @@ pub struct Router {
     search: usize,
     /// When sessions end or wills are due; looked up again when the time has come.
     deadlines: BTreeSet<(Instant, SessionKey)>,
+    /// Sessions that have changed since the last commit.
+    unsaved: BTreeSet<SessionKey>,
     /// The store refuses new entries.
     full: bool,
     stopping: bool,
@@ -223,6 +227,7 @@ impl Router {
             searching: false,
             search: 0,
             deadlines: BTreeSet::new(),
+            unsaved: BTreeSet::new(),
             full: false,
             stopping: false,
             publishes: 0,
@@ -359,6 +364,11 @@ impl Router {
     }
 
     fn commit(&mut self, now: Now, effects: &mut Effects) {
+        for key in std::mem::take(&mut self.unsaved) {
+            if let Some(saved) = self.sessions.get(&key).and_then(Session::to_store) {
+                self.tail.save(saved);
+            }
+        }
         let window = if self.stopping { Duration::ZERO } else { self.limits.commit };
         let (sessions, by_queue) = (&self.sessions, &self.by_queue);
         let reading =

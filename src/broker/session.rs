@@ -38,6 +38,8 @@ pub struct Session {
     pub owed: Owed,
     /// Deliveries sent and not done, in the order they were sent, which is that of their places.
     pub inflight: VecDeque<InFlight>,
+    /// The bytes of those that the client has not said to have.
+    pub inflight_bytes: usize,
     /// The place of the last delivery of QoS 1 or 2.
     pub last_seq: u64,
     /// The last place that was sent, and up to which one a delivery may have been sent before.
@@ -124,6 +126,7 @@ impl Session {
             queue,
             owed: Owed::default(),
             inflight: VecDeque::new(),
+            inflight_bytes: 0,
             last_seq: 0,
             sent: 0,
             sent_before: 0,
@@ -148,11 +151,31 @@ impl Session {
         ends.into_iter().flatten().any(|i| seq.abs_diff(i.seq) >= IDS)
     }
 
+    /// Whether one more delivery of QoS 1 or 2 may be in flight: by their number, and by their bytes, of which the last
+    /// one may be too many.
+    pub fn has_window(&self, connection: &Connection, bytes: usize) -> bool {
+        self.inflight.len() < connection.window && self.inflight_bytes < bytes
+    }
+
     /// Puts a delivery in flight.
     pub fn set_in_flight(&mut self, inflight: InFlight) {
+        if let Stage::Published(entry) = &inflight.stage {
+            self.inflight_bytes += entry.message.size();
+        }
         // In front of others only after a restart: an older one that was released then is known before those on disk.
         let place = self.inflight.partition_point(|i| i.seq < inflight.seq);
         self.inflight.insert(place, inflight);
+    }
+
+    /// Takes the entry of the delivery at this place in flight, which goes on as this stage, or is done without one.
+    pub fn take_in_flight(&mut self, place: usize, next: Option<Stage>) -> Option<Queued> {
+        let stage = match next {
+            Some(next) => std::mem::replace(&mut self.inflight.get_mut(place)?.stage, next),
+            None => self.inflight.remove(place)?.stage,
+        };
+        let Stage::Published(entry) = stage else { return None };
+        self.inflight_bytes -= entry.message.size();
+        Some(entry)
     }
 
     /// Where in flight the delivery with this packet id is.

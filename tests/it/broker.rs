@@ -15,3 +15,4 @@ mod sessions;
 mod shares;
 mod spec;
 mod sys;
+mod ways;

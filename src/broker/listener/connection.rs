@@ -16,6 +16,7 @@ use super::door::{Door, Identity};
 use super::house::House;
 use super::tls::Certificate;
 use super::upgrade;
+use super::waiting::Place;
 use crate::broker::quota::Quota;
 use crate::broker::traffic::Metered;
 use crate::broker::{Broker, Link};
@@ -60,12 +61,11 @@ struct Arrival {
 }
 
 impl Connection {
-    /// Serves the client until one side ends it.
+    /// Serves the client until one side ends it. `place` is its own in the room of those who have not said CONNECT.
     ///
     /// # Errors
     /// Why it ended, when that was not as MQTT has it.
-    pub(super) async fn serve(mut self, stream: TcpStream) -> Result<(), Error> {
-        let place = self.house.room.enter();
+    pub(super) async fn serve(mut self, stream: TcpStream, place: Place) -> Result<(), Error> {
         let arrival = tokio::select! {
             // Boxed: its room is given back when it is done, and the connection may live for months.
             arrival = Box::pin(self.arrive(stream)) => arrival?,

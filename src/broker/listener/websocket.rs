@@ -18,6 +18,8 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 const READ: usize = 4 * 1024;
 /// What goes into one message at most: it is copied, and waits as a whole.
 const MOST_WRITTEN: usize = 64 * 1024;
+/// What stands before the bytes of a message, at most (RFC 6455, 5.2).
+const MOST_HEADER: usize = 10;
 /// Messages up to this size are taken even when no packet may be so large: clients put several packets into one.
 const SMALLEST_BOUND: usize = 64 * 1024;
 
@@ -35,6 +37,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ)
             .write_buffer_size(0)
+            // Answers to pings that the client does not read wait there: of those that find no room, the last is enough
+            // (RFC 6455, 5.5.3).
+            .max_write_buffer_size(MOST_WRITTEN + MOST_HEADER)
             .max_message_size(bound)
             .max_frame_size(bound);
         let inner = WebSocketStream::from_partially_read(stream, early, Role::Server, Some(config)).await;
@@ -85,8 +90,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let mut inner = Pin::new(&mut self.get_mut().inner);
-        // Waits until the last message is on its way, so that one waits at most.
-        ready!(inner.as_mut().poll_ready(cx)).map_err(broken)?;
+        // Waits until the last message is on its way, and answers to pings are: so that one waits at most, and has room.
+        ready!(inner.as_mut().poll_flush(cx)).map_err(broken)?;
         let size = buf.len().min(MOST_WRITTEN);
         inner.start_send(Message::Binary(Bytes::copy_from_slice(&buf[..size]))).map_err(broken)?;
         Poll::Ready(Ok(size))
@@ -209,6 +214,35 @@ mod tests {
         server.flush().await.unwrap();
         assert_eq!(client.next().await.unwrap().unwrap(), Message::Pong(Bytes::from_static(b"p")));
         assert_eq!(client.next().await.unwrap().unwrap(), binary(b"xyz"));
+    }
+
+    #[tokio::test]
+    async fn pings_whose_answers_nobody_reads_take_no_memory_and_messages_still_find_room() {
+        let (mut server, mut client) = connected().await;
+        let pings = tokio::spawn(async move {
+            for _ in 0..5000 {
+                client.send(Message::Ping(Bytes::from_static(&[7; 125]))).await.unwrap();
+            }
+            client.send(binary(b"x")).await.unwrap();
+            client
+        });
+        assert_eq!(server.read_u8().await.unwrap(), b'x', "it goes on reading");
+        let mut client = pings.await.unwrap();
+        let writing = tokio::spawn(async move {
+            server.write_all(&[1; 3 * MOST_WRITTEN]).await.unwrap();
+            server.flush().await.unwrap();
+            server
+        });
+        let (mut pongs, mut came) = (0, 0);
+        while came < 3 * MOST_WRITTEN {
+            match client.next().await.unwrap().unwrap() {
+                Message::Pong(_) => pongs += 1,
+                Message::Binary(message) => came += message.len(),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(pongs < 4 * 1000, "{pongs} were kept");
+        writing.await.unwrap();
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Effects, Link, Now, Router};
 use crate::broker::access::Access;
 use crate::broker::queue::Queue;
-use crate::broker::session::{Connection, InFlight, LinkId, Session, Stage, packet_id};
+use crate::broker::session::{Connection, LinkId, Session, Stage, packet_id};
 use crate::broker::topics::SessionKey;
 use crate::mqtt::wire::TOPIC_ALIAS_MAXIMUM;
 use crate::mqtt::{Ack, ConnAck, Connect, Packet, Publish, Reason, Version};
@@ -174,29 +174,29 @@ impl Router {
     /// Sends again what was in flight (MQTT 5.0, 4.4).
     fn resume(&mut self, key: SessionKey, effects: &mut Effects) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
-        let Some(connection) = session.connection.as_mut() else { return };
+        let Some(Connection { link, window, .. }) = session.connection else { return };
         // A smaller window than last time: what does not fit waits again, in its place.
         for place in (0..session.inflight.len()).rev() {
-            if session.inflight.len() <= connection.window {
+            if session.inflight.len() <= window {
                 break;
             }
             if matches!(session.inflight[place].stage, Stage::Published(_))
-                && let Some(InFlight { stage: Stage::Published(entry), .. }) = session.inflight.remove(place)
+                && let Some(entry) = session.take_in_flight(place, None)
             {
                 session.queue.put_back(entry);
             }
         }
+        if let Some(connection) = &mut session.connection {
+            connection.outstanding += session.inflight_bytes;
+        }
         for inflight in &session.inflight {
             let packet = match &inflight.stage {
-                Stage::Published(entry) => {
-                    connection.outstanding += entry.message.size();
-                    Packet::Publish(Publish { dup: true, ..entry.publish() })
-                }
+                Stage::Published(entry) => Packet::Publish(Publish { dup: true, ..entry.publish() }),
                 // PUBREL follows when the disk knows.
                 Stage::Received => continue,
                 Stage::Released { .. } => Packet::PubRel(Ack::ok(packet_id(inflight.seq))),
             };
-            effects.send(connection.link, packet);
+            effects.send(link, packet);
         }
         // What is sent again for want of window was sent before, too.
         session.sent_before = session.sent_before.max(session.sent);
@@ -282,10 +282,9 @@ impl Router {
         }
     }
 
+    /// Notes that a session is to be written as it is at the next commit: whole, however often it changes until then.
     pub(super) fn save(&mut self, key: SessionKey) {
-        if let Some(saved) = self.sessions.get(&key).and_then(Session::to_store) {
-            self.tail.save(saved);
-        }
+        self.unsaved.insert(key);
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) enum Loss {
     TooSlow,
     NoStore,
     GaveWay,
+    /// It was delivered, and is not there for those who come later.
+    NotRetained,
 }
 
 /// The room that there is.
@@ -61,7 +63,7 @@ impl Room {
 
     /// Looks how full it is, over all sessions. Returns the fair share of each when there is no room at all.
     fn measure<'a>(&mut self, own: Bound, total: usize, sessions: impl Iterator<Item = &'a Session>) -> Option<Bound> {
-        let held = sessions.map(|session| session.queue.bytes()).filter(|bytes| *bytes > 0);
+        let held = sessions.map(|session| session.queue.bytes() + session.inflight_bytes).filter(|bytes| *bytes > 0);
         let (sum, queues) = held.fold((0, 0), |(sum, queues), bytes| (sum + bytes, queues + 1));
         let fair = Bound { bytes: own.bytes.min(total / 2 / queues.max(1)), ..own };
         self.bound = match sum {
@@ -107,6 +109,7 @@ impl Loss {
             Loss::TooSlow => "it reads too slowly: see max-queued",
             Loss::NoStore => "the store takes no more",
             Loss::GaveWay => "too old, or too many to keep: see max-size, max-age and max-per-client",
+            Loss::NotRetained => "not retained: see max-retained and max-retained-bytes",
         }
     }
 }
@@ -160,6 +163,13 @@ impl Router {
             session.dropped += n;
             self.losses.note(&session.client_id, n, loss);
         }
+    }
+
+    /// Counts a message that its publisher wanted to be retained, and for which there is no room.
+    pub(super) fn not_retained(&mut self, from: Option<SessionKey>) {
+        self.dropped += 1;
+        let publisher = from.and_then(|key| self.sessions.get(&key)).map(|session| session.client_id.clone());
+        self.losses.note(&publisher.unwrap_or_else(|| "the gateway itself".into()), 1, Loss::NotRetained);
     }
 
     /// Gives back the memory of bursts that are over.

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::room::Loss;
 use super::{Effects, Now, Publisher, Router, Waiter};
 use crate::broker::queue::{Bound, Queued};
@@ -100,7 +102,7 @@ impl Router {
         }
         self.pay_before(&matches, &message, now);
         // A reading is read anew after a restart; what clients publish is not, and has to be kept.
-        let retain = message.retain && self.retain(&message) && from.is_some() && !stuck;
+        let retain = message.retain && self.retain(from, &message, now) && from.is_some() && !stuck;
         // Whoever gets it twice has two entries, in one transaction: what is recorded with one of them holds for all.
         let urgent = !matches.again.is_empty();
         let terms = Terms { publisher, will_of: will_of.clone(), retain, urgent, bound: None };
@@ -173,11 +175,17 @@ impl Router {
         }
     }
 
-    /// Sets or clears the retained message of a topic; false when there is no room for one more.
-    fn retain(&mut self, message: &Arc<Message>) -> bool {
-        if !self.retained.has_room(message, self.limits.retained) {
-            self.dropped += 1;
+    /// Sets or clears the retained message of a topic; false when there is no room. The older one of its topic goes then
+    /// as well: it would be taken for the newest.
+    fn retain(&mut self, from: Option<SessionKey>, message: &Arc<Message>, now: Now) -> bool {
+        if !self.retained.has_room(message, self.limits.retained, self.limits.retained_bytes) {
             tracing::debug!("{} is not retained: {} messages are already", message.topic, self.retained.len());
+            self.not_retained(from);
+            if self.retained.get(&message.topic, now.wall).is_some() {
+                let cleared = Arc::new(Message::retained(message.topic.clone(), Bytes::new()));
+                self.retained.set(&cleared);
+                self.tail.clear_retained(cleared);
+            }
             return false;
         }
         self.retained.set(message);

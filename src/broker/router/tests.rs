@@ -1,6 +1,7 @@
 //! The router, fed with events: no socket, no disk, no time but what is said.
 
 mod exactly_once;
+mod fuzz;
 mod leaks;
 mod limits;
 mod owed;
@@ -26,6 +27,7 @@ const LIMITS: Limits = Limits {
     sessions: 10,
     subscriptions: 20,
     retained: 8,
+    retained_bytes: 64 << 20,
 };
 
 /// A router, and a disk that holds what was committed.
