@@ -5,7 +5,9 @@
 //! speak to it over a [`Link`], in the same packets: there is one kind of session and one kind of queue.
 
 pub mod access;
+mod config;
 mod keys;
+mod link;
 pub mod listener;
 mod mailbox;
 mod owed;
@@ -16,181 +18,31 @@ pub mod router;
 mod session;
 mod share;
 mod sys;
+mod task;
 mod topics;
 pub mod traffic;
 
-use std::num::NonZeroU16;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::clock::Timestamp;
 use crate::message::Message;
-use crate::mqtt::Packet;
 use crate::status;
 use crate::store::{Recovered, Store};
-use crate::units::{Period, Size};
 use access::Access;
-use keys::ByKey;
-use listener::config::Anonymous;
 use mailbox::mailbox;
-use queue::{Bound, QueueFull};
-use router::{Effects, Event, Limits, Now, Router};
+use router::Router;
 use session::LinkId;
-use sys::Sys;
+use task::{Input, Report, Task, now};
 use traffic::Traffic;
 
-/// `[broker]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Config {
-    /// Where clients connect over plain TCP; nowhere when it is empty. Beyond loopback a user list is required.
-    pub listen: String,
-    /// More places to connect, with TLS and WebSocket.
-    #[serde(rename = "listener")]
-    pub listeners: Vec<listener::config::Config>,
-    /// The file of users and hashed passwords, relative to the config file.
-    pub users: Option<PathBuf>,
-    /// From where clients may connect without a user name. By default from nowhere with a user list, else from this
-    /// machine.
-    pub anonymous: Option<Anonymous>,
-    /// Who may read and write what. With a user list, what no rule allows is denied.
-    pub acl: Vec<access::Rule>,
-    /// Clients connected at the same time.
-    pub max_clients: u16,
-    /// Connections that have not said CONNECT yet; the oldest makes place for a new one.
-    pub max_waiting: u16,
-    /// How long each handshake may take: TLS, HTTP, CONNECT.
-    pub connect_timeout: Period,
-    /// New connections a second from one address, this machine aside; ten times as many may come at once. 0 for any
-    /// number.
-    pub connection_rate: u32,
-    /// The longest keep alive of an MQTT 5 client, which is told so; any when none is set.
-    #[serde(deserialize_with = "keep_alive")]
-    pub max_keep_alive: Option<Period>,
-    /// The largest packet taken, 1 KiB to 256 MiB.
-    #[serde(deserialize_with = "packet_size")]
-    pub max_packet: Size,
-    /// Deliveries in flight to one client.
-    pub max_inflight: u16,
-    /// QoS 1 and 2 publishes of one client that are not acknowledged yet.
-    pub receive_maximum: NonZeroU16,
-    /// Messages that wait in RAM for one client.
-    pub max_queued: usize,
-    /// Bytes of messages that wait in RAM for one client.
-    pub max_queued_bytes: Size,
-    /// Bytes of messages that wait in RAM for all clients together, each client's counted for itself.
-    pub max_queued_total: Size,
-    /// What gives way when a queue that lives in RAM only is full.
-    pub queue_full: QueueFull,
-    /// Sessions, connected or not.
-    pub max_sessions: usize,
-    /// Subscriptions of one client.
-    pub max_subscriptions: usize,
-    /// Retained messages.
-    pub max_retained: usize,
-    /// How often the `$SYS` topics are told; 0 for never.
-    pub sys_interval: Period,
-}
+pub use config::Config;
+pub use link::Link;
 
-/// The largest packet of MQTT (MQTT 5.0, 2.1.4), its fixed header included.
-const LARGEST_PACKET: u64 = 268_435_460;
-
-fn packet_size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
-    let size = Size::deserialize(deserializer)?;
-    if (1024..=LARGEST_PACKET).contains(&size.0) {
-        Ok(size)
-    } else {
-        Err(serde::de::Error::custom(format!("max-packet is from \"1KiB\" to \"256MiB\", not {size}")))
-    }
-}
-
-fn keep_alive<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Period>, D::Error> {
-    let period = Period::deserialize(deserializer)?;
-    // MQTT counts it in seconds, in 16 bits.
-    if (1..=u64::from(u16::MAX)).contains(&period.0.as_secs()) {
-        Ok(Some(period))
-    } else {
-        Err(serde::de::Error::custom(format!("max-keep-alive is from 1s to 18h, not {period}")))
-    }
-}
-
-impl Config {
-    /// All places to connect: `listen`, when there is one, then the listeners.
-    pub fn listeners(&self) -> Vec<listener::config::Config> {
-        let plain = (!self.listen.is_empty()).then(|| listener::config::Config::plain(self.listen.as_str()));
-        plain.into_iter().chain(self.listeners.iter().cloned()).collect()
-    }
-
-    /// Whether anything is denied to anybody.
-    pub fn is_guarded(&self) -> bool {
-        self.users.is_some() || !self.acl.is_empty()
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            listen: "127.0.0.1:1883".into(),
-            listeners: Vec::new(),
-            users: None,
-            anonymous: None,
-            acl: Vec::new(),
-            max_clients: 1000,
-            max_waiting: 250,
-            connect_timeout: Period(Duration::from_secs(10)),
-            connection_rate: 100,
-            max_keep_alive: None,
-            max_packet: Size(1 << 20),
-            max_inflight: 100,
-            receive_maximum: NonZeroU16::new(1024).expect("not zero"),
-            max_queued: 10_000,
-            max_queued_bytes: Size(4 << 20),
-            max_queued_total: Size(64 << 20),
-            queue_full: QueueFull::DropNewest,
-            max_sessions: 10_000,
-            max_subscriptions: 1000,
-            max_retained: 100_000,
-            sys_interval: Period(Duration::from_secs(10)),
-        }
-    }
-}
-
-/// Bytes that may wait for a commit, over all queues.
-const TAIL_BYTES: usize = 16 << 20;
-/// Bytes handed to one connection that it has not asked to go on from.
-const OUTSTANDING_BYTES: usize = 256 << 10;
-/// A connection reports what it has taken in steps of this many bytes.
-const REPORT_BYTES: usize = 64 << 10;
 /// Events that wait for the router before those who send them wait.
 const EVENTS: usize = 1024;
-/// Entries and bytes read back from the store at once.
-const LOAD_ENTRIES: usize = 512;
-const LOAD_BYTES: usize = 1 << 20;
-/// How long stopping waits for a disk that does not take what is open.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often the status is told at most.
-const STATUS_EVERY: Duration = Duration::from_millis(250);
-
-/// What reaches the router's task.
-#[derive(Debug)]
-enum Input {
-    Open { link: LinkId, packets: mailbox::Sender, trusted: bool },
-    Packets(LinkId, Vec<Packet>),
-    Drained(LinkId, usize),
-    Gone(LinkId),
-    Publish(Vec<Message>),
-    Subscriptions(Arc<str>, oneshot::Sender<Vec<Arc<str>>>),
-    Clients(oneshot::Sender<Vec<Arc<str>>>),
-    UnsubscribeAll(Arc<str>),
-    Access(Arc<Access>),
-    Stop(oneshot::Sender<()>),
-}
 
 /// A running broker; clones are handles to the same.
 #[derive(Clone, Debug)]
@@ -198,21 +50,6 @@ pub struct Broker {
     inputs: mpsc::Sender<Input>,
     links: Arc<AtomicU64>,
     traffic: Arc<Traffic>,
-}
-
-/// One side of a connection to the router, without a wire: what a client's task, an uplink or the gateway holds.
-///
-/// It begins with a [`Packet::Connect`] and a [`Packet::ConnAck`], like any MQTT connection. Dropping it without a
-/// [`Packet::Disconnect`] is a lost connection.
-#[derive(Debug)]
-pub struct Link {
-    id: LinkId,
-    inputs: mpsc::Sender<Input>,
-    packets: mailbox::Receiver,
-    /// Bytes of messages received and not yet reported.
-    taken: usize,
-    /// Where a client's packets are counted.
-    traffic: Option<Arc<Traffic>>,
 }
 
 impl Broker {
@@ -227,40 +64,13 @@ impl Broker {
         listeners: Vec<String>,
         pulse: status::Pulse,
     ) -> (Self, watch::Receiver<status::Broker>, impl Future<Output = ()> + Send + use<>) {
-        let bytes = |size: Size| usize::try_from(size.0).unwrap_or(usize::MAX);
-        let limits = Limits {
-            commit,
-            window: usize::from(config.max_inflight.max(1)),
-            receive_maximum: config.receive_maximum,
-            queue: Bound { entries: config.max_queued.max(1), bytes: bytes(config.max_queued_bytes).max(1) },
-            total: bytes(config.max_queued_total),
-            queue_full: config.queue_full,
-            tail: TAIL_BYTES,
-            outstanding: OUTSTANDING_BYTES,
-            max_packet: u32::try_from(config.max_packet.0).unwrap_or(u32::MAX),
-            sessions: config.max_sessions,
-            subscriptions: config.max_subscriptions,
-            retained: config.max_retained,
-        };
+        let limits = config.limits(commit);
         let router = Router::new(limits, access, recovered, now());
         let (inputs, receiver) = mpsc::channel(EVENTS);
         let (status, watch) = watch::channel(status::Broker::default());
         let traffic = Arc::<Traffic>::default();
-        let task = Task {
-            router,
-            inputs: receiver,
-            store,
-            status,
-            listeners,
-            pulse,
-            links: ByKey::default(),
-            told: None,
-            traffic: traffic.clone(),
-            sys: Sys::new(Instant::now()),
-            sys_interval: config.sys_interval.0,
-            sys_told: None,
-            stopped: None,
-        };
+        let report = Report { status, listeners, pulse, traffic: traffic.clone(), sys_interval: config.sys_interval.0 };
+        let task = Task::new(router, receiver, store, report);
         (Self { inputs, links: Arc::default(), traffic }, watch, task.run(commit))
     }
 
@@ -275,7 +85,7 @@ impl Broker {
         // When the router is gone the sender goes with the error, and the link is closed from its beginning.
         let _ = self.inputs.send(Input::Open { link: id, packets: sender, trusted }).await;
         let traffic = (!trusted).then(|| self.traffic.clone());
-        Link { id, inputs: self.inputs.clone(), packets, taken: 0, traffic }
+        Link::new(id, self.inputs.clone(), packets, traffic)
     }
 
     /// Where the sockets of clients are counted.
@@ -318,213 +128,4 @@ impl Broker {
         let _ = self.inputs.send(Input::Stop(reply)).await;
         let _ = done.await;
     }
-}
-
-impl Link {
-    /// Sends packets to the router, in order; waits while the router is behind. False when it has stopped.
-    pub async fn send(&self, packets: Vec<Packet>) -> bool {
-        if let Some(traffic) = &self.traffic {
-            traffic.came(&packets);
-        }
-        self.inputs.send(Input::Packets(self.id, packets)).await.is_ok()
-    }
-
-    /// The next packets from the router; `None` once the router has closed this connection (taken over, stopped).
-    ///
-    /// Asking for more says that what came before is taken care of: the router goes on sending to those who ask only.
-    /// Cancel safe.
-    pub async fn recv(&mut self) -> Option<Vec<Packet>> {
-        if self.taken >= REPORT_BYTES
-            && let Ok(permit) = self.inputs.reserve().await
-        {
-            permit.send(Input::Drained(self.id, self.taken));
-            self.taken = 0;
-        }
-        let packets = self.packets.recv().await?;
-        if let Some(traffic) = &self.traffic {
-            traffic.went(&packets);
-        }
-        let size = |packet: &Packet| if let Packet::Publish(p) = packet { p.message.size() } else { 0 };
-        self.taken += packets.iter().map(size).sum::<usize>();
-        Some(packets)
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        let gone = Input::Gone(self.id);
-        if let Err(mpsc::error::TrySendError::Full(gone)) = self.inputs.try_send(gone) {
-            // It has to come behind what this link has sent before.
-            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                let inputs = self.inputs.clone();
-                runtime.spawn(async move { inputs.send(gone).await });
-            }
-        }
-    }
-}
-
-/// The task around the router.
-struct Task {
-    router: Router,
-    inputs: mpsc::Receiver<Input>,
-    store: Store,
-    status: watch::Sender<status::Broker>,
-    listeners: Vec<String>,
-    pulse: status::Pulse,
-    links: ByKey<LinkId, mailbox::Sender>,
-    /// When the status was last told.
-    told: Option<Instant>,
-    traffic: Arc<Traffic>,
-    sys: Sys,
-    sys_interval: Duration,
-    sys_told: Option<Instant>,
-    stopped: Option<oneshot::Sender<()>>,
-}
-
-impl Task {
-    async fn run(mut self, commit: Duration) {
-        let mut tick = interval(commit.clamp(Duration::from_millis(5), Duration::from_secs(1)));
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut effects = Effects::default();
-        let mut inputs = Vec::with_capacity(256);
-        let mut stopping = Instant::now();
-        // What the last run's end left to be done comes before everything else: wills, above all.
-        self.router.apply(Event::Tick, now(), &mut effects);
-        let mut hurry = None;
-        loop {
-            tokio::select! {
-                n = self.inputs.recv_many(&mut inputs, 256) => {
-                    if n == 0 {
-                        break;
-                    }
-                    let now = now();
-                    for input in inputs.drain(..) {
-                        self.take(input, now, &mut effects);
-                    }
-                }
-                event = self.store.events().recv() => {
-                    let Some(event) = event else { break };
-                    self.router.apply(Event::Store(event), now(), &mut effects);
-                }
-                // Between what others want.
-                () = tokio::task::yield_now(), if self.router.has_more() => {
-                    self.router.apply(Event::Continue, now(), &mut effects);
-                }
-                _ = tick.tick() => {
-                    self.pulse.beat();
-                    self.router.apply(Event::Tick, now(), &mut effects);
-                    self.tell_sys(&mut effects);
-                }
-                () = sleep_until(hurry.unwrap_or(stopping)), if hurry.is_some() => {}
-            }
-            hurry = self.router.hurry(now(), &mut effects);
-            self.carry_out(&mut effects);
-            self.tell();
-            if self.stopped.is_some() && (self.router.is_drained() || stopping.elapsed() > STOP_TIMEOUT) {
-                break;
-            }
-            if self.stopped.is_none() {
-                stopping = Instant::now();
-            }
-        }
-        let store = self.store;
-        // Closing waits for the disk.
-        let _ = tokio::task::spawn_blocking(move || store.close()).await;
-        if let Some(stopped) = self.stopped {
-            let _ = stopped.send(());
-        }
-    }
-
-    fn take(&mut self, input: Input, now: Now, effects: &mut Effects) {
-        let event = match input {
-            Input::Open { link, packets, trusted } => {
-                self.links.insert(link, packets);
-                Event::Opened { link, trusted }
-            }
-            Input::Packets(link, packets) => {
-                for packet in packets {
-                    self.router.apply(Event::Packet { link, packet }, now, effects);
-                }
-                return;
-            }
-            Input::Drained(link, bytes) => Event::Drained { link, bytes },
-            Input::Gone(link) => {
-                self.links.remove(&link);
-                Event::Gone { link }
-            }
-            Input::Publish(messages) => {
-                for message in messages {
-                    self.router.apply(Event::Publish(message), now, effects);
-                }
-                return;
-            }
-            Input::Subscriptions(client_id, reply) => {
-                let _ = reply.send(self.router.subscriptions(&client_id));
-                return;
-            }
-            Input::Clients(reply) => {
-                let _ = reply.send(self.router.clients());
-                return;
-            }
-            Input::UnsubscribeAll(client_id) => {
-                self.router.unsubscribe_all(&client_id);
-                return;
-            }
-            Input::Access(access) => Event::Access(access),
-            Input::Stop(reply) => {
-                self.stopped = Some(reply);
-                Event::Stop
-            }
-        };
-        self.router.apply(event, now, effects);
-    }
-
-    fn carry_out(&mut self, effects: &mut Effects) {
-        if let Some(batch) = effects.commit.take() {
-            self.store.commit(batch);
-        }
-        for (queue, after) in effects.loads.drain(..) {
-            self.store.load(queue, after, LOAD_ENTRIES, LOAD_BYTES);
-        }
-        // The runtime goes on with whom it woke last: with those who get messages, before those whose messages came.
-        for messages in [false, true] {
-            let some = |_: &LinkId, p: &mut Vec<Packet>| matches!(p.first(), Some(Packet::Publish(_))) == messages;
-            for (link, packets) in effects.packets.extract_if(.., some) {
-                if let Some(sender) = self.links.get(&link) {
-                    // A link that is being dropped has no use for them; its `Gone` is on the way.
-                    sender.send(packets);
-                }
-            }
-        }
-        for link in effects.close.drain(..) {
-            self.links.remove(&link);
-        }
-    }
-
-    fn tell_sys(&mut self, effects: &mut Effects) {
-        let now = now();
-        let due = self.sys_told.is_none_or(|told| now.instant - told >= self.sys_interval);
-        if self.sys_interval.is_zero() || !due {
-            return;
-        }
-        self.sys_told = Some(now.instant);
-        let state = sys::State { traffic: self.traffic.counts(), ..self.router.sys_state() };
-        for message in self.sys.tell(now.instant, &state) {
-            self.router.apply(Event::Publish(message), now, effects);
-        }
-    }
-
-    fn tell(&mut self) {
-        let now = Instant::now();
-        if self.told.is_none_or(|told| now - told >= STATUS_EVERY) {
-            self.told = Some(now);
-            let status = self.router.status();
-            self.sys.saw(status.clients);
-            self.status.send_replace(status::Broker { listeners: self.listeners.clone(), ..status });
-        }
-    }
-}
-
-fn now() -> Now {
-    Now { instant: Instant::now(), wall: Timestamp::now() }
 }

@@ -97,6 +97,11 @@ impl Retained {
         self.bytes
     }
 
+    /// How many of them are not the gateway's own of `$SYS`.
+    pub fn published(&self) -> usize {
+        self.messages.len() - self.messages.range::<str, _>((Bound::Included("$"), Bound::Excluded("%"))).count()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.messages.len()

@@ -167,6 +167,11 @@ impl Session {
         self.inflight.iter().filter_map(|i| if let Stage::Published(entry) = &i.stage { Some(entry) } else { None })
     }
 
+    /// Whether it is one of the gateway's own parts'.
+    pub fn is_of_the_gateway(&self) -> bool {
+        self.client_id.starts_with('$')
+    }
+
     /// Whether a delivery has to be on the disk before it may be sent: at QoS 2, if it were sent and then lost here,
     /// its publisher would send it again, and the client would have it twice. The gateway's own parts see to that
     /// themselves.

@@ -44,8 +44,10 @@ pub struct Sys {
 #[derive(Clone, Copy, Debug, Default)]
 struct Load([f64; 3]);
 
+type Counter = fn(&State) -> u64;
+
 /// The rates: where they stand, and what they count.
-const LOADS: [(&str, fn(&State) -> u64); 9] = [
+const LOADS: [(&str, Counter); 9] = [
     ("messages/received", |s| s.traffic.received.packets),
     ("messages/sent", |s| s.traffic.sent.packets),
     ("publish/dropped", |s| s.dropped),

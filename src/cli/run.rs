@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
@@ -78,6 +79,15 @@ async fn reload(path: PathBuf, gateway: Arc<Reload>, mut hangup: Signal) {
     }
 }
 
+/// Raises the bound on open files, each connection being one, as far as this user may: shells and systemd begin with 1024.
+fn allow_many_connections() {
+    let bound = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: bound.maximum, ..bound };
+    if let Err(e) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!("no more than {:?} files and connections can be open: {e}", bound.current);
+    }
+}
+
 /// Says why the gateway does not start, with the exit code that tells systemd whether another try makes sense.
 pub(super) fn refuse(error: &StartError) -> ExitCode {
     tracing::error!("{error}");
@@ -106,6 +116,7 @@ fn code(error: &StartError) -> u8 {
 /// Carries out `work` on the gateway's runtime. What still blocks a thread when it is done, such as the look-up of a name
 /// that no server answers, is left behind after [`LEFT_BEHIND`].
 pub(super) fn on_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
+    allow_many_connections();
     let runtime = Builder::new_multi_thread()
         .worker_threads(THREADS)
         .thread_name("fieldpost")

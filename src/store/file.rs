@@ -81,6 +81,10 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
+/// How often, and after what time, a lock that is held is tried again.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
 /// The file, held against other processes for as long as this lives. None of it for `:memory:`.
 #[derive(Debug)]
 pub(super) struct Owned {
@@ -102,7 +106,16 @@ impl Owned {
         // Beside the database and never removed: a lock on a file that can be replaced locks nobody out.
         let lock = beside(path, ".lock");
         let file = private().open(&lock).map_err(|e| io(&format!("cannot open {}", lock.display()), e))?;
-        match file.try_lock() {
+        let mut locked = file.try_lock();
+        // A process that is just being started has everything of its parent's for a moment, locks too.
+        for _ in 0..LOCK_TRIES {
+            if !matches!(locked, Err(TryLockError::WouldBlock)) {
+                break;
+            }
+            std::thread::sleep(LOCK_PAUSE);
+            locked = file.try_lock();
+        }
+        match locked {
             Ok(()) => Ok(Self { path: path.into(), _lock: Some(file) }),
             Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.into() }),
             Err(TryLockError::Error(e)) => Err(io(&format!("cannot lock {}", lock.display()), e)),

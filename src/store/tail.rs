@@ -61,14 +61,6 @@ pub struct Entering<W> {
     pub urgent: bool,
 }
 
-/// Somebody who need not wait any longer.
-#[derive(Debug, PartialEq)]
-pub struct Told<W> {
-    pub waiter: W,
-    /// Whether the entry was, or is being, written, and what was to be recorded with it too.
-    pub written: bool,
-}
-
 /// What is recorded with an entry: neither without the other survives.
 #[derive(Debug)]
 pub enum With {
@@ -112,7 +104,7 @@ impl<W> Tail<W> {
 
     /// Notes that the reader of `queue` is done with entry `id`; `oldest` when no older entry of that queue is open.
     /// Returns whom to tell.
-    pub fn ack(&mut self, queue: QueueId, id: EntryId, oldest: bool) -> Option<Told<W>> {
+    pub fn ack(&mut self, queue: QueueId, id: EntryId, oldest: bool) -> Option<W> {
         let written = self.writing.is_some_and(|until| id <= until);
         let mut released = None;
         let place = self.entries.partition_point(|e| e.id < id);
@@ -121,7 +113,8 @@ impl<W> Tail<W> {
             let entry = &mut self.entries[place];
             entry.open.retain(|(open, _)| *open != queue);
             if entry.is_elided() {
-                released = entry.waiter.take().map(|waiter| Told { waiter, written });
+                released = entry.elide(written, &mut self.handshakes, &mut self.waiting);
+                self.urgent |= !self.waiting.is_empty();
             }
         }
         // What is on disk, or on its way there, has to be deleted there.
@@ -175,7 +168,7 @@ impl<W> Tail<W> {
     }
 
     /// Notes that a kept session ended; its queue goes with it. Returns whom to tell.
-    pub fn end(&mut self, queue: QueueId) -> Vec<Told<W>> {
+    pub fn end(&mut self, queue: QueueId) -> Vec<W> {
         self.sessions.remove(&queue);
         self.acked.remove(&queue);
         self.acked_single.retain(|(of, _)| *of != queue);
@@ -186,7 +179,8 @@ impl<W> Tail<W> {
             entry.open.retain(|(open, _)| *open != queue);
             if entry.is_elided() {
                 let written = self.writing.is_some_and(|until| entry.id <= until);
-                released.extend(entry.waiter.take().map(|waiter| Told { waiter, written }));
+                released.extend(entry.elide(written, &mut self.handshakes, &mut self.waiting));
+                self.urgent |= !self.waiting.is_empty();
             }
         }
         self.forget_elided();
@@ -230,11 +224,11 @@ impl<W> Tail<W> {
                 self.retained.insert(entry.message.topic.clone(), entry.message.clone());
             }
             match &entry.with {
-                Some(With::Received(queue, handshake)) if !entry.is_elided() => {
+                Some(With::Received(queue, handshake)) => {
                     self.handshakes.insert((*queue, *handshake), true);
                 }
                 Some(With::Will(client_id)) => drop(self.wills.entry(client_id.clone()).or_default()),
-                _ => {}
+                None => {}
             }
         }
         let batch = Batch {
@@ -290,6 +284,26 @@ impl<W> Tail<W> {
 }
 
 impl<W> Entering<W> {
+    /// All queues have acknowledged it. Returns whom to tell; but an exchange that is to be recorded with it is recorded
+    /// without it, and who waits goes on waiting for that.
+    fn elide(
+        &mut self,
+        written: bool,
+        handshakes: &mut BTreeMap<(QueueId, Handshake), bool>,
+        waiting: &mut Vec<W>,
+    ) -> Option<W> {
+        match self.with {
+            Some(With::Received(..)) if written => None,
+            Some(With::Received(queue, handshake)) => {
+                self.with = None;
+                handshakes.insert((queue, handshake), true);
+                waiting.extend(self.waiter.take());
+                None
+            }
+            _ => self.waiter.take(),
+        }
+    }
+
     /// Whether nothing of it needs the disk any more.
     fn is_elided(&self) -> bool {
         self.open.is_empty() && !self.retain
@@ -328,10 +342,6 @@ mod tests {
         }
     }
 
-    fn told(waiter: u64, written: bool) -> Told<u64> {
-        Told { waiter, written }
-    }
-
     fn ids(batch: &Batch) -> Vec<u64> {
         batch.appends.iter().map(|a| a.id.0).collect()
     }
@@ -341,7 +351,7 @@ mod tests {
         let (mut tail, now) = (Tail::default(), Instant::now());
         append(&mut tail, 1, &[Q1, Q2], now);
         assert_eq!(tail.ack(Q1, EntryId(1), true), None);
-        assert_eq!(tail.ack(Q2, EntryId(1), true), Some(told(1, false)));
+        assert_eq!(tail.ack(Q2, EntryId(1), true), Some(1));
         assert!(tail.take(WINDOW, now + WINDOW, |_| true).is_none());
         assert_eq!(tail.bytes(), 0);
     }
@@ -374,7 +384,7 @@ mod tests {
         append(&mut tail, 1, &[Q1], now);
         append(&mut tail, 2, &[Q1], now);
         assert!(tail.take(WINDOW, now + WINDOW, |_| true).is_some());
-        assert_eq!(tail.ack(Q1, EntryId(1), true), Some(told(1, true)));
+        assert_eq!(tail.ack(Q1, EntryId(1), true), Some(1));
         assert_eq!(tail.committed(), (vec![2], Some(EntryId(2))));
         assert_eq!(tail.ack(Q1, EntryId(2), true), None, "told by the commit");
         let batch = tail.take(WINDOW, now + WINDOW, |_| true).unwrap();
@@ -396,7 +406,7 @@ mod tests {
         let (mut tail, now) = (Tail::default(), Instant::now());
         append(&mut tail, 1, &[Q1], now);
         append(&mut tail, 2, &[Q1, Q2], now);
-        assert_eq!(tail.end(Q1), [told(1, false)]);
+        assert_eq!(tail.end(Q1), [1]);
         let batch = tail.take(WINDOW, now + WINDOW, |_| true).unwrap();
         assert_eq!((ids(&batch), batch.ended), (vec![2], vec![Q1]));
         assert_eq!(batch.appends[0].queues.len(), 1);
@@ -432,7 +442,7 @@ mod tests {
                     2 if !open.is_empty() => {
                         let i = random.usize(..open.len());
                         let id = open.remove(i);
-                        told.extend(tail.ack(Q1, EntryId(id), i == 0).map(|told| told.waiter));
+                        told.extend(tail.ack(Q1, EntryId(id), i == 0));
                     }
                     3 => {
                         if let Some(batch) = tail.take(WINDOW, now, |_| true) {

@@ -594,3 +594,26 @@ fn child_that_commits() {
         std::thread::sleep(Duration::from_millis(1));
     }
 }
+
+#[test]
+fn a_store_of_the_first_schema_is_taken_over_with_its_queue() {
+    let place = Place::new();
+    fs::create_dir(place.path().parent().expect("a folder")).expect("made");
+    let old = rusqlite::Connection::open(place.path()).expect("a database");
+    old.execute_batch(include_str!("../../migrations/0001-queues-sessions-retained.sql")).expect("the first schema");
+    old.execute_batch(
+        "PRAGMA user_version = 1;
+         INSERT INTO meta VALUES ('next-id', 70008), ('next-queue', 2), ('bytes', 200);
+         INSERT INTO session VALUES (1, 'a', 60, NULL, '[]', 2);
+         INSERT INTO message VALUES (70002, 't', x'61', 1, 0, 0, NULL), (70007, 't', x'62', 1, 0, 0, NULL);
+         INSERT INTO entry VALUES (1, 70002, 1, 0, NULL), (1, 70007, 1, 0, NULL);",
+    )
+    .expect("filled");
+    drop(old);
+    let (mut store, recovered) = place.open();
+    let (session, depth) = &recovered.sessions[0];
+    assert_eq!((&*session.client_id, depth.entries, depth.first, depth.last), ("a", 2, 70_002, 70_007));
+    assert_eq!(ids(&mut store, QUEUE), [70_002, 70_007]);
+    commit(&mut store, filled(70_008..=70_008));
+    assert_eq!(ids(&mut store, QUEUE), [70_002, 70_007, 70_008]);
+}

@@ -98,7 +98,14 @@ impl Connection {
             connect.keep_alive = Duration::from_secs(bound.into());
         }
         send(&mut writer, &link, &answer).await?;
-        let Some(Packet::ConnAck(told)) = answer.first() else { return Ok(()) };
+        let told = match answer.first() {
+            Some(Packet::ConnAck(ack)) if !ack.reason.is_error() => ack,
+            // Whatever it sends behind that is not looked at (MQTT-3.1.4-6), nor answered (MQTT-3.14.0-1).
+            _ => {
+                part(reader, writer).await;
+                return Ok(());
+            }
+        };
         let quota = Quota::new(connect.version, told.receive_maximum.get());
         let carried = self.carry(reader, writer, link, &connect, &identity, quota).await;
         drop(permit);
@@ -235,7 +242,7 @@ impl Connection {
                         continue;
                     }
                     None => {
-                        let _ = timeout(CLOSE_TIMEOUT, async { writer.flush().await?; writer.shutdown().await }).await;
+                        part(reader, writer).await;
                         return Ok(());
                     }
                 },

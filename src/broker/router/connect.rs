@@ -251,8 +251,8 @@ impl Router {
         self.hand_over(session, now, effects);
         if let Some(queue) = durable {
             self.by_queue.remove(&queue);
-            for told in self.tail.end(queue) {
-                self.tell(told, effects);
+            for waiter in self.tail.end(queue) {
+                self.tell(waiter, effects);
             }
         }
     }

@@ -141,9 +141,9 @@ impl Router {
     fn settle(&mut self, key: SessionKey, entry: EntryId, qos: QoS, oldest: bool, effects: &mut Effects) {
         let queue = self.sessions.get(&key).and_then(|s| s.durable).filter(|_| qos > QoS::AtMostOnce);
         if let Some(queue) = queue
-            && let Some(told) = self.tail.ack(queue, entry, oldest)
+            && let Some(waiter) = self.tail.ack(queue, entry, oldest)
         {
-            self.tell(told, effects);
+            self.tell(waiter, effects);
         }
     }
 

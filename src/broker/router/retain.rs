@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use super::matching::Matches;
+use super::route::Terms;
 use super::{Effects, Now, Router};
 use crate::broker::queue::Bound;
 use crate::broker::topics::SessionKey;
 use crate::message::{Message, QoS};
 use crate::mqtt::SubscribeOptions;
 use crate::store::Delivery;
-use crate::store::tail::Entering;
 
 /// Messages that enter a queue at once.
 const SLICE: usize = 128;
@@ -95,16 +95,11 @@ impl Router {
     }
 
     fn enter_retained(&mut self, key: SessionKey, message: &Arc<Message>, delivery: Delivery, now: Now) {
-        let id = self.new_entry();
+        let id = self.next_entry;
         let Some(session) = self.sessions.get_mut(&key) else { return };
         session.owed.entered(id);
         let is_kept = session.durable.is_some() && delivery.qos > QoS::AtMostOnce;
-        let bound = if is_kept { self.room.bound() } else { UNBOUND };
-        let urgent = session.waits_for_disk(delivery.qos);
-        let open: Vec<_> = self.enqueue(key, id, message, delivery, bound).into_iter().collect();
-        if !open.is_empty() {
-            let (message, retain, entered) = (message.clone(), false, now.instant);
-            self.tail.append(Entering { id, message, open, retain, entered, waiter: None, with: None, urgent });
-        }
+        let bound = (!is_kept).then_some(UNBOUND);
+        self.enter(message, &[(key, delivery)], Terms { bound, ..Terms::default() }, now);
     }
 }

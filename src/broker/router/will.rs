@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::route::Origin;
 use super::{Effects, Now, Router};
 use crate::broker::topics::SessionKey;
 use crate::clock::Timestamp;
@@ -36,9 +37,9 @@ impl Router {
     pub(super) fn publish_will(&mut self, key: SessionKey, now: Now, effects: &mut Effects) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let Some(mut will) = session.will.take() else { return };
-        let client_id = session.client_id.clone();
+        let origin = Origin::Will(key, session.client_id.clone());
         will.message.at = now.wall;
-        self.publish(Some(key), Arc::new(will.message), Some(client_id), now, effects);
+        self.publish(origin, Arc::new(will.message), now, effects);
     }
 
     fn save_will(&mut self, key: SessionKey, due: Option<Timestamp>) {

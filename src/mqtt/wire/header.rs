@@ -102,6 +102,8 @@ impl Header {
             (Some(_), Kind::Connect, Peer::Client) => {
                 return bad(Reason::PROTOCOL_ERROR, "a second CONNECT [MQTT-3.1.0-2]");
             }
+            // Wrong flags are malformed, whatever the packet (MQTT-2.1.3-1).
+            (_, Kind::Auth, _) if self.first & 0x0F != 0 => self.check_flags(kind, version)?,
             // Neither side of ours names a method in its CONNECT or takes one, so nobody may send this.
             (_, Kind::Auth, _) => {
                 return bad(Reason::PROTOCOL_ERROR, "AUTH without an authentication method [MQTT-4.12.0-7]");

@@ -7,9 +7,11 @@ use fieldpost::mqtt::{Packet, Reason, Version};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
+use tokio::time::timeout;
 
 use super::paho::Paho;
 use super::{mosquitto, raw};
+use crate::support::process::PATIENCE;
 use crate::support::{Gateway, port};
 
 /// `fieldpost user add`, with the password on stdin.
@@ -34,6 +36,26 @@ async fn mosquitto_passwd(args: &[&str], file: &Path, name: &str, password: &str
     let mut command = Command::new("mosquitto_passwd");
     let status = command.args(args).arg("-b").arg(file).args([name, password]).status().await;
     assert!(status.unwrap().success());
+}
+
+#[tokio::test]
+async fn on_a_terminal_the_password_is_asked_for_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("users");
+    for (typed, code, said) in [("one\ntwo\n", 65, "differ"), ("one\none\n", 0, "is written")] {
+        let add = format!("{} user add {} ada", env!("CARGO_BIN_EXE_fieldpost"), users.display());
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--return", "--command", &add, "/dev/null"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(typed.as_bytes()).await.unwrap();
+        let output = timeout(PATIENCE, child.wait_with_output()).await.expect("it ends").unwrap();
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{shown}");
+        assert!(shown.contains("The same again") && shown.contains(said), "{shown}");
+        assert_eq!(users.exists(), code == 0);
+        drop(stdin);
+    }
 }
 
 #[tokio::test]

@@ -151,3 +151,66 @@ async fn mosquitto_s_clients_find_their_sessions_after_a_kill() {
         assert_eq!(mosquitto::run(&gateway, "mosquitto_sub", &args).await, (Some(0), "1\n2\n3\n".to_owned()));
     }
 }
+
+#[tokio::test]
+async fn wills_of_those_who_were_connected_are_published_after_a_kill() {
+    let mut gateway = Gateway::start("").await;
+    let keeper = json!({"v": 5, "id": "keeper", "clean": false, "expiry": 3600});
+    let mut paho = Paho::start(&gateway);
+    paho.connect("keeper", keeper.clone()).await;
+    paho.subscribe("keeper", "will/#", 2).await;
+    let will =
+        |topic: &str, delay: u32| json!({"topic": format!("will/{topic}"), "payload": "x", "qos": 1, "delay": delay});
+    paho.connect("old", json!({"v": 4, "will": will("old", 0)})).await;
+    paho.connect("new", json!({"v": 5, "will": will("new", 0)})).await;
+    let stays = json!({"v": 5, "id": "stays", "clean": false, "expiry": 3600, "will": will("stays", 2)});
+    paho.connect("stays", stays).await;
+    let back = json!({"v": 5, "id": "back", "clean": false, "expiry": 3600, "will": will("back", 3000)});
+    paho.connect("back", back).await;
+    paho.connect("left", json!({"v": 5, "will": will("left", 0)})).await;
+    paho.disconnect("left").await;
+    gateway.until("the wills are kept", |s| s["status"]["store"]["commits"].as_u64() > Some(0)).await;
+    // An acknowledgement that waited for the disk says that everything before it is there.
+    paho.retain("new", "flushed", "x").await;
+    gateway.kill().await;
+    gateway.start_again().await;
+
+    let mut paho = Paho::start(&gateway);
+    paho.connect("keeper", keeper).await;
+    let messages = paho.take("keeper", 3).await;
+    let mut topics: Vec<_> = messages.iter().map(|message| message["topic"].as_str().unwrap()).collect();
+    topics[..2].sort_unstable();
+    assert_eq!(topics, ["will/new", "will/old", "will/stays"]);
+    assert!(paho.connect("back", json!({"v": 5, "id": "back", "clean": false, "expiry": 60})).await);
+    paho.disconnect("back").await;
+    paho.connect("p", json!({})).await;
+    paho.publish("p", "will/end", "x", 1).await;
+    assert_eq!(paho.take("keeper", 1).await[0]["topic"], "will/end");
+}
+
+/// Both ends are paho, which keeps its side of each exchange over a lost connection.
+#[tokio::test]
+async fn qos_2_arrives_once_and_in_order_whenever_the_gateway_is_killed() {
+    let mut gateway = Gateway::start("").await;
+    let port = gateway.mqtt_port().to_string();
+    for version in [None, Some("--v5")] {
+        let topic = format!("once/{}", version.unwrap_or("--v4"));
+        let both = ["--port", &port, "--persistent", "--qos", "2", "--count", "400"];
+        let to = [&both[..], &["--id", "once-to", &topic]].concat();
+        let from = [&both[..], &["--id", "once-from", "--topic", &topic, "--window", "20"]].concat();
+        let mut reader = python::start("mqtt_subscribe.py", &[&to[..], version.as_slice()].concat());
+        while python::json(&mut reader).await["subscribed"].is_null() {}
+        let mut publisher = python::start("mqtt_publish.py", &[&from[..], version.as_slice()].concat());
+        for after in [60, 61, 150, 250] {
+            while python::json(&mut publisher).await["acked"].as_u64().is_none_or(|acked| acked < after) {}
+            gateway.kill().await;
+            gateway.start_again().await;
+        }
+        let mut got = Vec::new();
+        while got.last() != Some(&399) {
+            let message = python::json(&mut reader).await;
+            got.extend(message["payload"].as_str().map(|number| number.trim().parse::<u64>().unwrap()));
+        }
+        assert_eq!(got, (0..400).collect::<Vec<_>>());
+    }
+}

@@ -223,6 +223,38 @@ async fn silent_sockets_keep_nobody_out_on_any_listener() {
 }
 
 #[tokio::test]
+async fn no_bytes_on_any_listener_disturb_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let ([tls, websocket, secure], config) = all_kinds(folder.path());
+    let gateway = Gateway::start(&config).await;
+    let mut steady = raw::Steady::start(&gateway).await;
+    let upgrade = "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
+    let mut random = fastrand::Rng::with_seed(5);
+    for _ in 0..300 {
+        for (port, before) in [
+            (tls, "\x16\x03\x01"),
+            (websocket, ""),
+            (websocket, "GET / HTTP/1.1\r\n"),
+            (websocket, upgrade),
+            (secure, ""),
+        ] {
+            let mut bytes = before.as_bytes().to_vec();
+            bytes.extend(std::iter::repeat_with(|| random.u8(..)).take(300));
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let _ = stream.write_all(&bytes).await;
+            if random.bool() {
+                let _ = timeout(std::time::Duration::from_millis(5), stream.read(&mut [0; 64])).await;
+            }
+        }
+    }
+    steady.goes_on().await;
+    let mut paho = Paho::start(&gateway);
+    paho.connect("c", json!({"port": secure, "websocket": true, "ca": folder.path().join("ca.pem")})).await;
+    assert!(!gateway.log().contains("panicked"), "{}", gateway.log());
+}
+
+#[tokio::test]
 async fn a_long_keep_alive_is_cut_short_where_the_client_can_be_told() {
     let gateway = Gateway::start("[broker]\nlisten = \"@mqtt@\"\nmax-keep-alive = \"1m\"\n").await;
     for (version, seconds, told) in

@@ -9,7 +9,6 @@ mod bytes;
 mod bytes5;
 mod scope5;
 mod table;
-mod table5;
 mod v3;
 mod v31;
 mod v5;

@@ -53,7 +53,7 @@ fn a_new_subscriber_gets_every_retained_message_and_no_more_are_retained() {
     world.apply(Event::Publish(Message::retained("r/one-more", "x")));
     assert_eq!(world.router.status().retained, 8);
     world.apply(Event::Publish(Message::retained("$SYS/x", "x")));
-    assert_eq!(world.router.status().retained, 9, "but for the gateway's own");
+    assert_eq!((world.router.status().retained, world.router.retained.len()), (8, 9), "but for the gateway's own");
 }
 
 #[test]

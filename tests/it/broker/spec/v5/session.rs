@@ -36,9 +36,17 @@ async fn mqtt_3_14_0_1() {
     let scope = Scope::new().await;
     // Nobody who was not let in is sent DISCONNECT.
     let refused = Connect::new(&scope.id("a")).with(AuthenticationMethod("none such".into()));
-    for bytes in
-        [refused.bytes(), PINGREQ.into(), packet(0x11, &[]), packet(0x10, &[b"\0\x04MQTT\x05\x03\0\0\0\0\x01a"])]
-    {
+    // Bad packets behind a CONNECT, such as a PUBLISH at QoS 3, change nothing of its refusal.
+    let malformed = packet(0x36, &[b"\0\x01t\0\x01\0"]);
+    for bytes in [
+        refused.bytes(),
+        [refused.bytes(), malformed.clone()].concat(),
+        [refused.bytes(), refused.bytes()].concat(),
+        [&refused.bytes()[..], &PINGREQ, &malformed].concat(),
+        PINGREQ.into(),
+        packet(0x11, &[]),
+        packet(0x10, &[b"\0\x04MQTT\x05\x03\0\0\0\0\x01a"]),
+    ] {
         let mut client = scope.open().await;
         client.send(bytes).await;
         let said = client.rest().await;
