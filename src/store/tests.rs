@@ -633,6 +633,7 @@ fn one_client_that_never_comes_back_costs_the_others_nothing() {
     assert_eq!(ids(&mut store, uplink).len(), 12);
     store.close();
     let (mut store, _) = place.open();
-    let (dropped, _) = commit(&mut store, Batch { appends: vec![append(13, b"x", &[QUEUE, uplink])], ..Batch::default() });
+    let (dropped, _) =
+        commit(&mut store, Batch { appends: vec![append(13, b"x", &[QUEUE, uplink])], ..Batch::default() });
     assert_eq!(dropped, [(QUEUE, Lost { entries: 1, until: EntryId(8) })]);
 }

@@ -33,7 +33,9 @@ impl Router {
             }
             if qos > QoS::AtMostOnce && session.is_id_in_use(seq) {
                 let client = session.client_id.clone();
-                tracing::warn!("{client} has left a delivery unacknowledged for 65 535 others: it is cut off, and gets it again");
+                tracing::warn!(
+                    "{client} has left a delivery unacknowledged for 65 535 others: it is cut off, and gets it again"
+                );
                 effects.send(connection.link, Packet::Disconnect { reason: Reason::UNSPECIFIED, expiry: None });
                 effects.close.push(connection.link);
                 return self.gone(connection.link, now, effects);
