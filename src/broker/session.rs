@@ -163,8 +163,12 @@ impl Session {
             self.inflight_bytes += entry.message.size();
         }
         // In front of others only after a restart: an older one that was released then is known before those on disk.
-        let place = self.inflight.partition_point(|i| i.seq < inflight.seq);
-        self.inflight.insert(place, inflight);
+        if self.inflight.back().is_none_or(|newest| newest.seq < inflight.seq) {
+            self.inflight.push_back(inflight);
+        } else {
+            let place = self.inflight.partition_point(|i| i.seq < inflight.seq);
+            self.inflight.insert(place, inflight);
+        }
     }
 
     /// Takes the entry of the delivery at this place in flight, which goes on as this stage, or is done without one.
@@ -181,6 +185,9 @@ impl Session {
     /// Where in flight the delivery with this packet id is.
     pub fn inflight_place(&self, id: PacketId) -> Option<usize> {
         let oldest = self.inflight.front()?.seq;
+        if packet_id(oldest) == id {
+            return Some(0);
+        }
         let ahead = (u64::from(id.get()) + IDS - u64::from(packet_id(oldest).get())) % IDS;
         self.inflight.binary_search_by_key(&(oldest + ahead), |i| i.seq).ok()
     }
