@@ -6,6 +6,8 @@ mod durable;
 mod five;
 mod fuzz;
 mod hostile;
+mod leaks;
+mod limits;
 mod listeners;
 mod mosquitto;
 mod paho;

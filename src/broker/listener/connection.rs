@@ -318,3 +318,6 @@ async fn part<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(mut reader: Reader<R>
         let _ = timeout(LINGER, reader.discard()).await;
     }
 }
+
+#[cfg(test)]
+mod tests;
