@@ -1,4 +1,28 @@
-//! Hostile and clumsy clients, while a good one goes on.
+//! Hostile and clumsy clients, while a good one goes on ([`Steady`]: its messages come, in order).
+//!
+//! | what they do | what happens to them | where |
+//! |---|---|---|
+//! | any bytes, wrong packets, wrong state or direction | DISCONNECT with the reason (3.1.1: closed) | here |
+//! | a million mutated packets, each version | decoder and router go on, order and sessions hold | unit tests of the router, `fuzz` |
+//! | the same over sockets, through listener and store | as above | [`super::fuzz`] |
+//! | bytes one by one; messages and fragments of a WebSocket | served | [`doors`] |
+//! | silence and half handshakes, more than `max-waiting`, on every listener | closed; the oldest first when it is full | [`doors`] |
+//! | headers that drip | closed after `connect-timeout` | [`doors`] |
+//! | ten thousand connects and resets | nothing is left: no file, no client | [`doors`] |
+//! | text, unmasked, huge, reserved, nested frames | closed | [`doors`] |
+//! | WebSocket pings without end, answers unread | only the last is answered | [`doors`] |
+//! | tiny packets without end, answers read or not | read no faster than they are dealt with; 8 MiB wait for the router | [`floods`] |
+//! | never reading, at QoS 0, 1, 2, with a session or without | loses by `queue-full`, or goes on from the disk | here |
+//! | never acknowledging | `max-inflight` messages or `max-queued-bytes`, whichever comes first | [`floods`] |
+//! | stopping in the middle of a packet, or dripping | closed when the keep alive is over | [`floods`] |
+//! | one client id taken over in a tight loop | each is let in, each will is published once | [`floods`] |
+//! | acknowledging what never was | answered as the specification has it, or ignored | [`floods`] |
+//! | twenty thousand filters in a packet, two hundred levels | those in the bounds are taken, all are answered | [`floods`] |
+//! | packets of 256 MiB | go through where `max-packet` allows; else refused by their header | [`floods`] |
+//! | announcing large packets | memory is for what has come | [`floods`] |
+//! | what panics the task of a connection | that connection ends, its will is published | unit test of the connection |
+//! | coming and going, in any number | memory returns | [`super::leaks`] |
+//! | reaching a bound | told, counted, named | [`super::limits`] |
 
 mod doors;
 mod floods;

@@ -123,7 +123,7 @@ impl Round {
             }
         }
         // Some read, and some never do.
-        if link % 2 == 0 {
+        if link.is_multiple_of(2) {
             let size = |p: &Packet| if let Packet::Publish(p) = p { p.message.size() } else { 0 };
             let bytes = self.world.sent(link).iter().map(size).sum();
             self.world.apply(Event::Drained { link: LinkId(link), bytes });

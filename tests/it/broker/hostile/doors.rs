@@ -117,9 +117,8 @@ async fn slow_headers_do_not_get_more_time() {
                 if stream.write_all(&[byte]).await.is_err() {
                     break;
                 }
-                match timeout(Duration::from_millis(50), stream.read(&mut answer)).await {
-                    Ok(Ok(0) | Err(_)) => break,
-                    Ok(Ok(_)) | Err(_) => {}
+                if let Ok(Ok(0) | Err(_)) = timeout(Duration::from_millis(50), stream.read(&mut answer)).await {
+                    break;
                 }
             }
             start.elapsed()
