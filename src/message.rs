@@ -95,9 +95,9 @@ impl Message {
 /// The properties of an MQTT 5 PUBLISH that a server forwards unchanged (MQTT 5.0, section 3.3.2.3).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Properties {
-    /// The payload is UTF-8 text (payload format indicator 1).
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub utf8: bool,
+    /// Whether the payload is UTF-8 text: the payload format indicator, as far as there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utf8: Option<bool>,
     /// Message expiry interval, in seconds from [`Message::at`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiry: Option<u32>,
@@ -121,5 +121,19 @@ impl Properties {
         let user: usize = self.user.iter().map(|(name, value)| name.len() + value.len() + OVERHEAD).sum();
         let correlation = self.correlation.as_ref().map_or(0, Vec::len);
         OVERHEAD + text(&self.content_type) + text(&self.response_topic) + correlation + user
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_payload_format_is_read_as_it_ever_was_written() {
+        for (text, utf8) in [("{}", None), (r#"{"utf8":true}"#, Some(true)), (r#"{"utf8":false}"#, Some(false))] {
+            let properties: Properties = serde_json::from_str(text).unwrap();
+            assert_eq!(properties.utf8, utf8);
+            assert_eq!(serde_json::to_string(&properties).unwrap(), text);
+        }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! What no rule allows is denied, except where there are neither users nor rules: then everything is allowed.
 
+mod hash;
 mod users;
 
 use serde::Deserialize;
@@ -48,8 +49,11 @@ impl Access {
     }
 
     /// Whether a login of before is one still: the user is in the list, with the same password.
-    pub fn knows(&self, login: &Login) -> bool {
-        self.users.as_ref().is_none_or(|users| users.knows(login))
+    ///
+    /// # Errors
+    /// Which of the two is not so.
+    pub fn still_knows(&self, login: &Login) -> Result<(), &'static str> {
+        self.users.as_ref().map_or(Ok(()), |users| users.still_knows(login))
     }
 
     /// Whether a client may publish on `topic`. Topics that begin with `$` are the gateway's own.

@@ -4,7 +4,8 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use super::listener::config::Anonymous;
 use super::queue::{Bound, QueueFull};
@@ -29,8 +30,10 @@ pub struct Config {
     /// Who may read and write what. With a user list, what no rule allows is denied.
     pub acl: Vec<access::Rule>,
     /// Clients connected at the same time.
+    #[serde(deserialize_with = "some")]
     pub max_clients: u16,
     /// Connections that have not said CONNECT yet; the oldest makes place for a new one.
+    #[serde(deserialize_with = "some")]
     pub max_waiting: u16,
     /// How long each handshake may take: TLS, HTTP, CONNECT.
     #[serde(deserialize_with = "connect_timeout")]
@@ -45,20 +48,26 @@ pub struct Config {
     #[serde(deserialize_with = "packet_size")]
     pub max_packet: Size,
     /// Deliveries in flight to one client.
+    #[serde(deserialize_with = "some")]
     pub max_inflight: u16,
     /// QoS 1 and 2 publishes of one client that are not acknowledged yet.
     pub receive_maximum: NonZeroU16,
     /// Messages that wait in RAM for one client.
+    #[serde(deserialize_with = "some")]
     pub max_queued: usize,
     /// Bytes of messages that wait in RAM for one client.
+    #[serde(deserialize_with = "room")]
     pub max_queued_bytes: Size,
     /// Bytes of messages that wait in RAM for all clients together, each client's counted for itself.
+    #[serde(deserialize_with = "room")]
     pub max_queued_total: Size,
     /// What gives way when a queue that lives in RAM only is full.
     pub queue_full: QueueFull,
     /// Sessions, connected or not.
+    #[serde(deserialize_with = "some")]
     pub max_sessions: usize,
     /// Subscriptions of one client.
+    #[serde(deserialize_with = "some")]
     pub max_subscriptions: usize,
     /// Retained messages.
     pub max_retained: usize,
@@ -75,7 +84,27 @@ const OUTSTANDING_BYTES: usize = 256 << 10;
 /// The largest packet of MQTT (MQTT 5.0, 2.1.4), its fixed header included.
 const LARGEST_PACKET: u64 = 268_435_460;
 
-fn packet_size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+/// Less is no queue at all.
+const LEAST_ROOM: u64 = 1024;
+
+/// A number that is not 0.
+fn some<'de, D: Deserializer<'de>, N: Deserialize<'de> + Default + PartialEq>(deserializer: D) -> Result<N, D::Error> {
+    let number = N::deserialize(deserializer)?;
+    if number == N::default() {
+        Err(D::Error::custom("this is at least 1: with 0 nobody is served"))
+    } else {
+        Ok(number)
+    }
+}
+
+fn room<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+    match Size::deserialize(deserializer)? {
+        size if size.0 >= LEAST_ROOM => Ok(size),
+        size => Err(D::Error::custom(format!("this is at least \"1KiB\", not {size}: no message could wait"))),
+    }
+}
+
+fn packet_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
     let size = Size::deserialize(deserializer)?;
     if size.0 == 256 << 20 {
         // Who writes so means all of MQTT: its largest packet is four bytes larger.
@@ -83,26 +112,24 @@ fn packet_size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Size
     } else if (1024..=LARGEST_PACKET).contains(&size.0) {
         Ok(size)
     } else {
-        Err(serde::de::Error::custom(format!("max-packet is from \"1KiB\" to \"256MiB\", not {size}")))
+        Err(D::Error::custom(format!("max-packet is from \"1KiB\" to \"256MiB\", not {size}")))
     }
 }
 
-fn connect_timeout<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Period, D::Error> {
+fn connect_timeout<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Period, D::Error> {
     match Period::deserialize(deserializer)? {
         period if period.0 >= Duration::from_secs(1) => Ok(period),
-        period => {
-            Err(serde::de::Error::custom(format!("connect-timeout is at least 1s, not {period}: nobody is that fast")))
-        }
+        period => Err(D::Error::custom(format!("connect-timeout is at least 1s, not {period}: nobody is that fast"))),
     }
 }
 
-fn keep_alive<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Period>, D::Error> {
+fn keep_alive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Period>, D::Error> {
     let period = Period::deserialize(deserializer)?;
     // MQTT counts it in seconds, in 16 bits.
     if (1..=u64::from(u16::MAX)).contains(&period.0.as_secs()) {
         Ok(Some(period))
     } else {
-        Err(serde::de::Error::custom(format!("max-keep-alive is from 1s to 18h, not {period}")))
+        Err(D::Error::custom(format!("max-keep-alive is from 1s to 18h, not {period}")))
     }
 }
 

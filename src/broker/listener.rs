@@ -2,15 +2,17 @@
 //!
 //! The way of a client: [`Listeners`] accept it, its [`connection`] takes it through [`tls`] and the [`upgrade`] to a
 //! [`websocket`] as far as the listener's [`config`] wants, waits for CONNECT in the room for that ([`waiting`]), and asks
-//! the [`door`] who it is. What holds over all listeners is in the [`house`].
+//! the [`door`] who it is; then it [carries](carry) its packets. What holds over all listeners is in the [`house`].
 
 mod addresses;
+mod carry;
 mod certificate;
 mod complaints;
 pub mod config;
 mod connection;
 pub mod door;
 mod house;
+mod life;
 mod tls;
 mod upgrade;
 mod waiting;
@@ -70,8 +72,10 @@ impl Listeners {
     /// When a port is in use, may not be used, or the address is not this machine's; the text names it.
     pub async fn bind(config: &super::Config, doors: Vec<Door>) -> io::Result<Self> {
         let mut listeners = Vec::new();
-        for (config, door) in config.listeners().into_iter().zip(doors) {
-            listeners.push(Listener::bind(config, door).await?);
+        for (n, (listener, door)) in config.listeners().into_iter().zip(doors).enumerate() {
+            let is_plain = n == 0 && !config.listen.is_empty();
+            let section = if is_plain { "[broker]" } else { "its [[broker.listener]]" };
+            listeners.push(Listener::bind(listener, door, section).await?);
         }
         Ok(Self { listeners, house: Arc::new(House::new(config)) })
     }
@@ -98,12 +102,12 @@ impl Listeners {
 }
 
 impl Listener {
-    async fn bind(config: Config, door: Door) -> io::Result<Self> {
+    async fn bind(config: Config, door: Door, section: &str) -> io::Result<Self> {
         let socket = TcpListener::bind(&config.listen).await.map_err(|e| {
             let advice = match e.kind() {
-                io::ErrorKind::AddrInUse => "another program (another MQTT broker?) has this port",
-                io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege",
-                _ => "set `listen` in [broker] to an address of this machine",
+                io::ErrorKind::AddrInUse => "another program (another MQTT broker?) has this port".to_owned(),
+                io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege".to_owned(),
+                _ => format!("set `listen` in {section} to an address of this machine"),
             };
             io::Error::new(e.kind(), format!("the broker cannot listen on {}: {e}; {advice}", config.listen))
         })?;
@@ -121,7 +125,7 @@ impl Listener {
                 Ok((stream, peer)) => self.accept(stream, peer, &broker, &house),
                 Err(e) => {
                     // Out of file descriptors, mostly: those who are connected go on, new ones wait.
-                    tracing::warn!("the broker cannot accept a connection: {e}");
+                    house.complaints.say(&format!("the broker cannot accept a connection: {e}"));
                     sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -142,7 +146,7 @@ impl Listener {
             config: self.config.clone(),
         };
         // Here and not in its task: tasks begin in any order, and the one that came first is to make place.
-        let place = house.room.enter();
+        let place = house.room.enter(peer.ip());
         let house = house.clone();
         tokio::spawn(async move {
             match connection.serve(stream, place).await {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::output::{self, columns};
+use crate::broker::listener::door::Door;
 use crate::bus::modbus::plan;
 use crate::bus::{self, Source, link};
 use crate::config::{Config, check};
@@ -36,7 +37,15 @@ pub(super) fn run(args: &Args) -> ExitCode {
     } else {
         report.to_string()
     };
-    output::print(&text)
+    let printed = output::print(&text);
+    // The files behind the broker's doors: with what the gateway would not start, it is not right.
+    match Door::all(&config.broker) {
+        Ok(_) => printed,
+        Err(error) => {
+            output::complain(&format!("{error}\n"));
+            super::run::door_code(&error).into()
+        }
+    }
 }
 
 /// All that is shown.

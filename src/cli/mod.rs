@@ -31,6 +31,8 @@ pub mod exit {
     pub const PERMISSION: u8 = 77;
     /// The config is wrong.
     pub const CONFIG: u8 = 78;
+    /// Ended by a signal, as shells have it for SIGINT.
+    pub const INTERRUPTED: u8 = 130;
 }
 
 /// Where the config is when nothing says otherwise.

@@ -39,6 +39,7 @@ const LEFT_BEHIND: Duration = Duration::from_secs(1);
 pub(super) fn run(path: PathBuf, config: Config) -> ExitCode {
     log(&config.gateway.log);
     on_runtime(async {
+        warn_of_few_files(&config.broker);
         let stop = stop_signal(false);
         // Before anything else takes time: unheard, it would end the process.
         let hangup = signal(SignalKind::hangup());
@@ -89,6 +90,20 @@ fn allow_many_connections() {
     }
 }
 
+/// What is open beside the connections of clients: the store, ports, uplinks, the page.
+const OTHER_FILES: u64 = 100;
+
+/// Warns when not all clients that the config allows can be connected at the same time.
+fn warn_of_few_files(config: &crate::broker::Config) {
+    let wanted = u64::from(config.max_clients) + u64::from(config.max_waiting) + OTHER_FILES;
+    if let Some(most) = getrlimit(Resource::Nofile).current.filter(|most| *most < wanted) {
+        tracing::warn!(
+            "`max-clients` and `max-waiting` need {wanted} open files, and this user may have {most}: raise LimitNOFILE \
+             of the unit (or `ulimit -Hn`), or lower them"
+        );
+    }
+}
+
 /// Says why the gateway does not start, with the exit code that tells systemd whether another try makes sense.
 pub(super) fn refuse(error: &StartError) -> ExitCode {
     tracing::error!("{error}");
@@ -98,8 +113,7 @@ pub(super) fn refuse(error: &StartError) -> ExitCode {
 fn code(error: &StartError) -> u8 {
     let denied = |e: &io::Error| e.kind() == io::ErrorKind::PermissionDenied;
     match error {
-        StartError::Doors(DoorError::Users(UsersError::Read(_, e))) if denied(e) => exit::PERMISSION,
-        StartError::Doors(_) => exit::CONFIG,
+        StartError::Doors(error) => door_code(error),
         StartError::Store(OpenError::Newer { .. } | OpenError::Foreign { .. }) => exit::CONFIG,
         StartError::Store(OpenError::Denied { .. }) => exit::PERMISSION,
         StartError::Broker(e) if denied(e) => exit::PERMISSION,
@@ -111,6 +125,17 @@ fn code(error: &StartError) -> u8 {
             | BindError::Password(_),
         ) => exit::CONFIG,
         _ => exit::UNAVAILABLE,
+    }
+}
+
+/// The exit code when the files behind the broker's doors are not as they have to be.
+pub(super) fn door_code(error: &DoorError) -> u8 {
+    match error {
+        DoorError::Users(UsersError::Read(_, e)) if e.kind() == io::ErrorKind::PermissionDenied => exit::PERMISSION,
+        DoorError::Users(_) => exit::CONFIG,
+        DoorError::Tls(_, error) if error.is_denied => exit::PERMISSION,
+        // Whoever renews certificates writes one file after the other: it may be right the next time.
+        DoorError::Tls(..) => exit::UNAVAILABLE,
     }
 }
 

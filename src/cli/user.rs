@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{exit, output};
 use crate::broker::access::{Users, UsersError};
@@ -35,16 +38,15 @@ pub(super) enum Command {
 pub(super) fn run(command: &Command) -> ExitCode {
     match command {
         Command::Add { file, name } => add(file, name),
-        Command::Remove { file, name } => match Users::load(file) {
-            Ok(mut users) => {
-                if users.remove(name) {
-                    save(&users, file)
-                } else {
-                    fail(exit::DATA, &format!("{} has no user `{name}`", file.display()))
-                }
+        Command::Remove { file, name } => {
+            if let Err(error) = Users::load(file) {
+                return refuse(&error);
             }
-            Err(error) => refuse(&error),
-        },
+            edit(file, |users| match users.remove(name) {
+                true => Ok(()),
+                false => Err(Failure::Data(format!("{} has no user `{name}`", file.display()))),
+            })
+        }
         Command::List { file } => match Users::load(file) {
             Ok(users) => output::print(&users.names().map(|name| format!("{name}\n")).collect::<String>()),
             Err(error) => refuse(&error),
@@ -53,20 +55,56 @@ pub(super) fn run(command: &Command) -> ExitCode {
 }
 
 fn add(file: &Path, name: &str) -> ExitCode {
-    let mut users = match Users::load(file) {
-        Ok(users) => users,
-        Err(UsersError::Read(_, e)) if e.kind() == io::ErrorKind::NotFound => Users::default(),
+    // What is wrong already is told before anything is asked.
+    match Users::load(file) {
+        Err(UsersError::Read(_, e)) if e.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return refuse(&error),
-    };
+        Ok(_) => {}
+    }
     let password = match password(name) {
         Ok(Some(password)) if password.is_empty() => return fail(exit::DATA, "the password is empty"),
         Ok(Some(password)) => password,
         Ok(None) => return fail(exit::DATA, "the two passwords differ; nothing is changed"),
+        Err(e) if e.kind() == io::ErrorKind::Interrupted => return fail(exit::INTERRUPTED, "nothing is changed"),
         Err(e) => return fail(exit::IO, &format!("cannot read the password: {e}")),
     };
-    match users.add(name, &password) {
-        Ok(()) => save(&users, file),
-        Err(why) => fail(exit::DATA, &why),
+    edit(file, |users| users.add(name, &password).map_err(Failure::Data))
+}
+
+/// Why a user file is not changed.
+enum Failure {
+    File(UsersError),
+    Io(io::Error),
+    Data(String),
+}
+
+impl From<UsersError> for Failure {
+    fn from(e: UsersError) -> Self {
+        Self::File(e)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(e: io::Error) -> Self {
+        Self::Io(e)
+    }
+}
+
+fn edit(file: &Path, change: impl FnOnce(&mut Users) -> Result<(), Failure>) -> ExitCode {
+    match Users::edit(file, change) {
+        Ok(()) => {
+            output::complain(&format!(
+                "{} is written; `systemctl reload fieldpost` puts it in force\n",
+                file.display()
+            ));
+            ExitCode::SUCCESS
+        }
+        Err(Failure::File(error)) => refuse(&error),
+        Err(Failure::Data(why)) => fail(exit::DATA, &why),
+        Err(Failure::Io(e)) => {
+            let code = if e.kind() == io::ErrorKind::PermissionDenied { exit::PERMISSION } else { exit::IO };
+            fail(code, &format!("cannot write {}: {e}", file.display()))
+        }
     }
 }
 
@@ -79,16 +117,32 @@ fn password(name: &str) -> io::Result<Option<String>> {
     Ok((once == ask("The same again: ")?).then_some(once))
 }
 
-/// Asks on the terminal for what is not to be seen.
+/// Asks on the terminal for what is not to be seen. The terminal is as it was afterwards, also when a signal ends it.
+///
+/// # Errors
+/// `Interrupted` for a signal, and when the terminal fails.
 fn ask(question: &str) -> io::Result<String> {
     let stdin = io::stdin();
-    write!(io::stderr(), "{question}")?;
-    let before = rustix::termios::tcgetattr(&stdin)?;
-    let mut quiet = before.clone();
-    quiet.local_modes -= rustix::termios::LocalModes::ECHO;
-    rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Now, &quiet)?;
-    let read = line();
-    rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Now, &before)?;
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    let read = runtime.block_on(async {
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let mut hangup = signal(SignalKind::hangup())?;
+        write!(io::stderr(), "{question}")?;
+        let before = tcgetattr(&stdin)?;
+        let mut quiet = before.clone();
+        quiet.local_modes -= LocalModes::ECHO;
+        tcsetattr(&stdin, OptionalActions::Now, &quiet)?;
+        let read = tokio::select! {
+            read = tokio::task::spawn_blocking(line) => read.map_err(io::Error::other).flatten(),
+            _ = interrupt.recv() => Err(io::ErrorKind::Interrupted.into()),
+            _ = terminate.recv() => Err(io::ErrorKind::Interrupted.into()),
+            _ = hangup.recv() => Err(io::ErrorKind::Interrupted.into()),
+        };
+        tcsetattr(&stdin, OptionalActions::Now, &before)?;
+        read
+    });
+    // A thread may wait for a line that nobody is to read any more.
+    runtime.shutdown_background();
     writeln!(io::stderr())?;
     read
 }
@@ -97,22 +151,6 @@ fn line() -> io::Result<String> {
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-fn save(users: &Users, file: &Path) -> ExitCode {
-    match users.save(file) {
-        Ok(()) => {
-            output::complain(&format!(
-                "{} is written; `systemctl reload fieldpost` puts it in force\n",
-                file.display()
-            ));
-            ExitCode::SUCCESS
-        }
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            fail(exit::PERMISSION, &format!("cannot write {}: {e}", file.display()))
-        }
-        Err(e) => fail(exit::IO, &format!("cannot write {}: {e}", file.display())),
-    }
 }
 
 fn refuse(error: &UsersError) -> ExitCode {

@@ -45,6 +45,8 @@ pub(super) fn broker(section: &Section<'_>, folder: &Path, out: &mut Diagnostics
         listen(section, users || open(section), "users", help, out);
         nobody(section, out);
     }
+    addresses(section, out);
+    nameless(section, users, out);
     for part in section.parts("listener") {
         let tls = part.part("tls");
         let has = |key| tls.as_ref().is_some_and(|tls| tls.is_true(key));
@@ -71,6 +73,50 @@ pub(super) fn broker(section: &Section<'_>, folder: &Path, out: &mut Diagnostics
             let help = "say who may do what with [[broker.acl]]; read = [\"#\"] and write = [\"#\"] allow every user everything";
             let why = "there are users and no rule: they may connect, and neither read nor write anything";
             out.push(Diagnostic::warning(why).at(span).help(help.to_owned()));
+        }
+    }
+}
+
+/// Tells of an address at which two listeners would be.
+fn addresses(section: &Section<'_>, out: &mut Diagnostics) {
+    let parts = section.parts("listener");
+    let all = section.texts("listen").into_iter().chain(parts.iter().flat_map(|part| part.texts("listen")));
+    let mut before: Vec<(&str, Span)> = Vec::new();
+    for (text, span) in all.filter(|(text, _)| !text.is_empty()) {
+        if let Some((_, first)) = before.iter().find(|(other, _)| collide(text, other)) {
+            let why = format!("two listeners cannot both have {text}");
+            let help = "give each a port of its own".to_owned();
+            out.push(Diagnostic::error(why).at(span.clone()).mark(first.clone(), "first here").help(help));
+        }
+        before.push((text, span));
+    }
+}
+
+/// Whether only one of two can be listened on: the same, or one is all addresses, and the other one of them.
+fn collide(one: &str, other: &str) -> bool {
+    match (one.parse::<SocketAddr>(), other.parse::<SocketAddr>()) {
+        (Ok(a), Ok(b)) if a.port() == b.port() && a.port() != 0 => {
+            a.ip() == b.ip() || a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified())
+        }
+        (Ok(_), Ok(_)) => false,
+        _ => one == other && !one.ends_with(":0"),
+    }
+}
+
+/// Tells of rules that go by a user's name where nobody has one that is checked.
+fn nameless(section: &Section<'_>, users: bool, out: &mut Diagnostics) {
+    let names = |part: Section<'_>| part.part("tls").is_some_and(|tls| tls.is_true("user-from-certificate"));
+    if users || section.parts("listener").into_iter().any(names) {
+        return;
+    }
+    for rule in section.parts("acl") {
+        let filters = ["read", "write"].into_iter().flat_map(|key| rule.texts(key));
+        let by_name = filters.filter(|(filter, _)| filter.contains("%u"));
+        for (_, span) in rule.texts("user").into_iter().chain(by_name) {
+            let why = "this is never allowed to anybody: nothing checks user names, so nobody has one";
+            let help = "set `users` to a file made with `fieldpost user add`, or user-from-certificate = true in the \
+                        `tls` of a listener";
+            out.push(Diagnostic::error(why).at(span).help(help.to_owned()));
         }
     }
 }
@@ -142,6 +188,26 @@ pub(crate) fn load(bus: &bus::Bus) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn knows_which_addresses_collide() {
+        for (one, other) in [
+            ("127.0.0.1:1883", "127.0.0.1:1883"),
+            ("0.0.0.0:1883", "127.0.0.1:1883"),
+            ("[::]:1883", "[::1]:1883"),
+            ("plant:1883", "plant:1883"),
+        ] {
+            assert!(collide(one, other) && collide(other, one), "{one} {other}");
+        }
+        for (one, other) in [
+            ("127.0.0.1:1883", "127.0.0.2:1883"),
+            ("127.0.0.1:1883", "127.0.0.1:1884"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("localhost:0", "localhost:0"),
+        ] {
+            assert!(!collide(one, other), "{one} {other}");
+        }
+    }
 
     #[test]
     fn knows_what_the_world_reaches() {

@@ -86,7 +86,7 @@ pub(super) fn outcome(outcome: Result<&Value, &str>) -> Bytes {
 
 /// The answer to a request (MQTT 5.0, 4.10): the same payload with the request's correlation data.
 pub(super) fn response(topic: &Arc<str>, request: &Properties, payload: Bytes) -> Message {
-    let properties = Properties { utf8: true, correlation: request.correlation.clone(), ..Properties::default() };
+    let properties = Properties { utf8: Some(true), correlation: request.correlation.clone(), ..Properties::default() };
     Message { properties: Some(Box::new(properties)), ..Message::new(topic.clone(), payload) }
 }
 

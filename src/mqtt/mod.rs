@@ -57,7 +57,9 @@ impl Reason {
     pub const TOPIC_ALIAS_INVALID: Self = Self(0x94);
     pub const PACKET_TOO_LARGE: Self = Self(0x95);
     pub const QUOTA_EXCEEDED: Self = Self(0x97);
+    pub const ADMINISTRATIVE_ACTION: Self = Self(0x98);
     pub const SHARED_NOT_SUPPORTED: Self = Self(0x9E);
+    pub const CONNECTION_RATE_EXCEEDED: Self = Self(0x9F);
 
     /// Whether the code reports a failure (0x80 and up).
     pub fn is_error(self) -> bool {

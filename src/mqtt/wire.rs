@@ -48,6 +48,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use crate::mqtt::{Packet, Reason, Version};
 
 pub use alias::TOPIC_ALIAS_MAXIMUM;
+pub use decoder::MOST_CONNECT;
 pub use encoder::Limits;
 pub use reader::Reader;
 pub use writer::Writer;

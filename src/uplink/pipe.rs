@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::rules::{Rule, route};
 use crate::clock::Timestamp;
 use crate::message::{Message, QoS};
-use crate::mqtt::{Ack, ConnAck, Packet, PacketId, Publish, Reason};
+use crate::mqtt::{Ack, ConnAck, Packet, PacketId, Publish, Reason, topic};
 
 /// Bytes from the cloud that may wait for the router.
 const MAX_WAITING: usize = 16 << 20;
@@ -287,8 +287,10 @@ impl Pipe {
     }
 
     fn come_down(&mut self, publish: Publish, out: &mut Out) {
-        let Some((topic, _)) = route(&self.down, &publish.message.topic) else {
-            tracing::warn!("the cloud sent {}, which was not asked for", publish.message.topic);
+        let deep = topic::is_too_deep(&publish.message.topic);
+        let Some((topic, _)) = route(&self.down, &publish.message.topic).filter(|_| !deep) else {
+            let why = if deep { "which has more than 200 levels: it is dropped" } else { "which was not asked for" };
+            tracing::warn!("the cloud sent {}, {why}", publish.message.topic);
             match publish.id {
                 Some(id) if publish.qos == QoS::AtLeastOnce => out.cloud.push(Packet::PubAck(Ack::ok(id))),
                 Some(id) => out.cloud.push(Packet::PubRec(Ack::ok(id))),

@@ -11,7 +11,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::Config;
-use crate::tls;
+use crate::tls::{self, FileError};
 
 /// Wraps a connection to `host` in TLS. The files are read anew each time: certificates are renewed on disk.
 ///
@@ -31,9 +31,10 @@ fn client(config: &Config) -> Result<ClientConfig, String> {
         .with_safe_default_protocol_versions()
         .map_err(|e| format!("TLS: {e}"))?
         .with_root_certificates(roots(config.ca.as_deref())?);
+    let text = |e: FileError| e.to_string();
     match (&config.certificate, &config.key) {
         (Some(certificate), Some(key)) => builder
-            .with_client_auth_cert(tls::certificates(certificate)?, tls::private_key(key)?)
+            .with_client_auth_cert(tls::certificates(certificate).map_err(text)?, tls::private_key(key).map_err(text)?)
             .map_err(|e| format!("TLS: {} and {} do not fit together: {e}", certificate.display(), key.display())),
         _ => Ok(builder.with_no_client_auth()),
     }
@@ -51,7 +52,7 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {
         }
         return Ok(roots);
     };
-    tls::authorities(ca)
+    tls::authorities(ca).map_err(|e| e.to_string())
 }
 
 fn explain(error: &io::Error, host: &str) -> String {

@@ -175,21 +175,21 @@ fn parts_name_only_what_they_may() {
 /// Where a library may be named: files, or folders with a slash at the end.
 const HOMES: &[(&str, &[&str])] = &[
     ("annotate_snippets", &["config/diagnostic.rs"]),
+    ("argon2", &["broker/access/hash.rs"]),
     ("askama", &["admin/"]),
     ("axum", &["admin/"]),
-    ("base64", &["admin/access.rs", "broker/access/users.rs"]),
+    ("base64", &["admin/access.rs", "broker/access/hash.rs"]),
     ("clap", &["cli/"]),
-    ("ring", &["admin/access.rs", "admin/routes.rs", "broker/access/users.rs", "tls.rs"]),
+    ("ring", &["admin/access.rs", "admin/routes.rs", "broker/access/hash.rs", "tls.rs"]),
     ("rusqlite", &["store/"]),
-    ("futures_util", &["broker/listener/websocket.rs"]),
     ("rustls", &["broker/listener/tls.rs", "tls.rs", "uplink/tls.rs"]),
     ("rustls_native_certs", &["uplink/"]),
     ("sd_notify", &["cli/run.rs", "gateway/watchdog.rs"]),
     ("strsim", &["config/diagnostic.rs"]),
     ("tokio_rustls", &["broker/listener/tls.rs", "uplink/tls.rs"]),
-    ("tokio_tungstenite", &["broker/listener/upgrade.rs", "broker/listener/websocket.rs"]),
     ("toml", &["config/", "bus/profile.rs", "bus/point.rs"]),
     ("tracing_subscriber", &["cli/run.rs", "config/gateway.rs"]),
+    ("tungstenite", &["broker/listener/upgrade.rs", "broker/listener/websocket.rs"]),
 ];
 
 #[test]

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use crate::support::Authority;
+
 fn fieldpost(args: &[&str]) -> Output {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/cases/config");
     let output = Command::new(env!("CARGO_BIN_EXE_fieldpost")).args(args).current_dir(folder).output();
@@ -34,6 +36,33 @@ fn exit_codes_are_those_of_sysexits() {
         // Data on stdout, messages on stderr.
         assert_eq!(output.stdout.is_empty(), code != 0, "{args:?}");
         assert!(code == 0 || !output.stderr.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn check_finds_what_the_gateway_would_not_start_with() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("it can be written");
+    let listener = "[[broker.listener]]\nlisten = \"127.0.0.1:0\"\n";
+    let tls = format!("{listener}tls = {{ certificate = \"server.pem\", key = \"server.key\" }}\n");
+    Authority::new(folder.path(), "ca").certify("server", "gateway");
+    Authority::new(folder.path(), "ca").certify("other", "gateway");
+    file("empty.pem", "");
+    for (config, code, said) in [
+        (tls.clone(), 0, ""),
+        (tls.replace("server.key", "other.key"), 69, "do not fit together"),
+        (tls.replace("server.pem", "empty.pem"), 69, "contains no certificate"),
+        (tls.replace("server.key", "gone.key"), 69, "no private key can be read"),
+        ("[broker]\nlisten = \"127.0.0.1:0\"\nusers = \"users\"\n".to_owned(), 78, "`fieldpost user add"),
+    ] {
+        file("fieldpost.toml", &config);
+        for command in ["check", "run"].into_iter().take(if code == 0 { 1 } else { 2 }) {
+            let path = folder.path().join("fieldpost.toml");
+            let output = fieldpost(&[command, path.to_str().expect("UTF-8")]);
+            let shown = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(code), "{command}: {config}{shown}");
+            assert!(shown.contains(said), "{command}: {config}{shown}");
+        }
     }
 }
 

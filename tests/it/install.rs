@@ -122,6 +122,19 @@ fn what_a_restart_cannot_mend_is_not_restarted() {
 }
 
 #[test]
+fn the_gateway_may_raise_its_bound_on_open_files() {
+    let unit = read("systemd/fieldpost.service");
+    // Later lines add to earlier ones and take from them.
+    let calls = settings(&unit, "SystemCallFilter");
+    let (denied, allowed) =
+        (calls.iter().position(|c| c.starts_with('~')), calls.iter().position(|c| c.contains("setrlimit")));
+    assert!(denied.is_some() && allowed > denied, "{calls:?}");
+    let [limits] = settings(&unit, "LimitNOFILE")[..] else { panic!("one LimitNOFILE") };
+    let most: u32 = limits.rsplit(':').next().unwrap().parse().unwrap();
+    assert!(most >= 2 * u32::from(u16::MAX) + 100, "max-clients and max-waiting at their most");
+}
+
+#[test]
 fn a_reload_sends_what_the_program_takes_for_one() {
     assert_eq!(settings(&read("systemd/fieldpost.service"), "ExecReload"), ["/bin/kill -HUP $MAINPID"]);
 }

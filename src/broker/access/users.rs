@@ -2,33 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::hash::{DefaultHasher, Hash as _, Hasher};
-use std::io;
-use std::num::NonZeroU32;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use ring::rand::{SecureRandom, SystemRandom};
-use ring::{digest, hmac, pbkdf2};
+use rustix::fs::{FlockOperation, flock};
+
+use super::hash::{Hash, Unusable};
 
 /// A file of users and hashed passwords, one `name:hash` a line, as Mosquitto writes them too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Users {
     hashes: BTreeMap<Arc<str>, Hash>,
 }
-
-/// A hashed password. `$7$iterations$salt$hash` is PBKDF2 with SHA-512, `$6$salt$hash` is plain SHA-512 over password
-/// and salt (mosquitto_passwd(1)).
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Hash {
-    Pbkdf2 { iterations: NonZeroU32, salt: Vec<u8>, hash: Vec<u8> },
-    Sha512 { salt: Vec<u8>, hash: Vec<u8> },
-}
-
-/// Slow enough to make guessing costly, fast enough for the smallest Pi.
-const ITERATIONS: NonZeroU32 = NonZeroU32::new(25_000).expect("not zero");
 
 impl Users {
     /// Reads a user file.
@@ -39,36 +28,72 @@ impl Users {
         let text = std::fs::read_to_string(path).map_err(|e| UsersError::Read(path.display().to_string(), e))?;
         let mut users = Self::default();
         for (i, line) in text.lines().enumerate() {
-            if line.trim().is_empty() || line.starts_with('#') {
+            if is_comment(line) {
                 continue;
             }
-            let parsed = line.split_once(':').and_then(|(name, hash)| Some((name, Hash::parse(hash.trim_end())?)));
-            let (name, hash) = parsed.ok_or_else(|| UsersError::Line(path.display().to_string(), i + 1))?;
-            users.hashes.insert(name.into(), hash);
+            let wrong = |why| UsersError::Line(path.display().to_string(), i + 1, why);
+            let (name, hash) = line.split_once(':').ok_or_else(|| wrong(Unusable::Unknown))?;
+            users.hashes.insert(name.into(), Hash::parse(hash.trim_end()).map_err(wrong)?);
         }
         Ok(users)
     }
 
-    /// Writes the user file; it is replaced whole or not at all. Only its owner and the group of its folder may read
-    /// it: as root in `/etc/fieldpost`, that is the gateway's.
+    /// Reads a user file, changes it and writes it; nobody else does meanwhile. It is replaced whole or not at all, and
+    /// its comments stay. Only its owner and the group of its folder may read it: as root in `/etc/fieldpost`, that is
+    /// the gateway's. A file that is not there is as an empty one.
     ///
     /// # Errors
-    /// When it cannot be written.
-    pub fn save(&self, path: &Path) -> io::Result<()> {
-        use std::io::Write;
-        use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+    /// What `change` finds wrong, and when the file cannot be read or written; then it is as it was.
+    pub fn edit<E: From<UsersError> + From<io::Error>>(
+        path: &Path,
+        change: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = File::open(folder)?;
+        // The file itself is another one after each change.
+        flock(&folder, FlockOperation::LockExclusive).map_err(io::Error::from)?;
+        let (mut users, before) = match fs::read_to_string(path) {
+            Ok(text) => (Self::load(path)?, text),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => <(Self, String)>::default(),
+            Err(e) => return Err(UsersError::Read(path.display().to_string(), e).into()),
+        };
+        change(&mut users)?;
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".new");
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&temporary)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let temporary = Path::new(&temporary);
+        // Of a change that was cut off.
+        if let Err(e) = fs::remove_file(temporary)
+            && e.kind() != io::ErrorKind::NotFound
+        {
+            return Err(e.into());
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
         // Not allowed to everybody, and then the group is the writer's own.
         let _ = std::os::unix::fs::fchown(&file, None, Some(folder.metadata()?.gid()));
-        for (name, hash) in &self.hashes {
-            writeln!(file, "{name}:{hash}")?;
-        }
+        file.set_permissions(Permissions::from_mode(0o640))?;
+        file.write_all(users.written_over(&before).as_bytes())?;
         file.sync_all()?;
-        std::fs::rename(&temporary, path)
+        fs::rename(temporary, path)?;
+        folder.sync_all()?;
+        Ok(())
+    }
+
+    /// The text of the file, as it is to be after it was `before`.
+    fn written_over(&self, before: &str) -> String {
+        let mut left: BTreeMap<&str, &Hash> = self.hashes.iter().map(|(name, hash)| (&**name, hash)).collect();
+        let mut text = String::new();
+        for line in before.lines() {
+            match line.split_once(':') {
+                Some((name, _)) if !is_comment(line) => {
+                    if let Some(hash) = left.remove(name) {
+                        text += &format!("{name}:{hash}\n");
+                    }
+                }
+                _ => text += &format!("{line}\n"),
+            }
+        }
+        left.into_iter().for_each(|(name, hash)| text += &format!("{name}:{hash}\n"));
+        text
     }
 
     /// Adds a user, or gives a user a new password.
@@ -79,12 +104,7 @@ impl Users {
         if name.is_empty() || name.contains([':', '\n', '\r', '\0']) || name.starts_with('#') {
             return Err(format!("`{name}` is no user name: it may not be empty, begin with `#` or contain `:`"));
         }
-        // Twelve bytes: Mosquitto's older releases take no other length.
-        let mut salt = vec![0; 12];
-        SystemRandom::new().fill(&mut salt).map_err(|_| "the system gives no random numbers".to_owned())?;
-        let mut hash = vec![0; digest::SHA512_OUTPUT_LEN];
-        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA512, ITERATIONS, &salt, password.as_bytes(), &mut hash);
-        self.hashes.insert(name.into(), Hash::Pbkdf2 { iterations: ITERATIONS, salt, hash });
+        self.hashes.insert(name.into(), Hash::new(password)?);
         Ok(())
     }
 
@@ -106,8 +126,15 @@ impl Users {
     }
 
     /// Whether a login of before would be one still: the user is there, with the same password.
-    pub(super) fn knows(&self, login: &Login) -> bool {
-        self.hashes.get(&login.name) == Some(&login.hash)
+    ///
+    /// # Errors
+    /// Which of the two is not so.
+    pub(super) fn still_knows(&self, login: &Login) -> Result<(), &'static str> {
+        match self.hashes.get(&login.name) {
+            None => Err("its user is gone from the list"),
+            Some(hash) if *hash != login.hash => Err("its user has a new password"),
+            Some(_) => Ok(()),
+        }
     }
 
     /// What an unknown name is checked against, so that time tells nothing about names: something as costly as the
@@ -116,14 +143,12 @@ impl Users {
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
         let any = usize::try_from(hasher.finish() % (self.hashes.len().max(1) as u64)).unwrap_or_default();
-        match self.hashes.values().nth(any) {
-            Some(Hash::Sha512 { salt, .. }) => Hash::Sha512 { salt: salt.clone(), hash: vec![0; 64] },
-            Some(Hash::Pbkdf2 { iterations, salt, .. }) => {
-                Hash::Pbkdf2 { iterations: *iterations, salt: salt.clone(), hash: vec![0; 64] }
-            }
-            None => Hash::Pbkdf2 { iterations: ITERATIONS, salt: vec![0; 12], hash: vec![0; 64] },
-        }
+        self.hashes.values().nth(any).map_or_else(Hash::like_new, Hash::decoy)
     }
+}
+
+fn is_comment(line: &str) -> bool {
+    line.trim().is_empty() || line.starts_with('#')
 }
 
 /// A user who has given the right password.
@@ -133,56 +158,13 @@ pub struct Login {
     hash: Hash,
 }
 
-impl Hash {
-    fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.strip_prefix('$')?.split('$');
-        let kind = parts.next()?;
-        let iterations = if kind == "7" { Some(parts.next()?.parse().ok()?) } else { None };
-        let salt = BASE64.decode(parts.next()?).ok()?;
-        let hash = BASE64.decode(parts.next()?).ok()?;
-        if parts.next().is_some() || hash.len() != digest::SHA512_OUTPUT_LEN {
-            return None;
-        }
-        match (kind, iterations) {
-            ("7", Some(iterations)) => Some(Self::Pbkdf2 { iterations, salt, hash }),
-            ("6", None) => Some(Self::Sha512 { salt, hash }),
-            _ => None,
-        }
-    }
-
-    fn verify(&self, password: &[u8]) -> bool {
-        match self {
-            Self::Pbkdf2 { iterations, salt, hash } => {
-                pbkdf2::verify(pbkdf2::PBKDF2_HMAC_SHA512, *iterations, salt, password, hash).is_ok()
-            }
-            Self::Sha512 { salt, hash } => {
-                let found = digest::digest(&digest::SHA512, &[password, salt].concat());
-                // Compared behind a MAC, so that the time taken tells nothing of how much is right.
-                let key = hmac::Key::new(hmac::HMAC_SHA512, salt);
-                hmac::verify(&key, found.as_ref(), hmac::sign(&key, hash).as_ref()).is_ok()
-            }
-        }
-    }
-}
-
-impl fmt::Display for Hash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Pbkdf2 { iterations, salt, hash } => {
-                write!(f, "$7${iterations}${}${}", BASE64.encode(salt), BASE64.encode(hash))
-            }
-            Self::Sha512 { salt, hash } => write!(f, "$6${}${}", BASE64.encode(salt), BASE64.encode(hash)),
-        }
-    }
-}
-
 /// Why a user file cannot be used.
 #[derive(Debug)]
 pub enum UsersError {
     /// It cannot be read.
     Read(String, io::Error),
-    /// This line is not `name:hash`.
-    Line(String, usize),
+    /// This line is not `name:hash`, or no such hash as is known.
+    Line(String, usize, Unusable),
 }
 
 impl fmt::Display for UsersError {
@@ -196,9 +178,7 @@ impl fmt::Display for UsersError {
                     _ => Ok(()),
                 }
             }
-            Self::Line(path, line) => {
-                write!(f, "{path}, line {line}: not NAME:HASH with a hash that begins with $7$ or $6$")
-            }
+            Self::Line(path, line, why) => write!(f, "{path}, line {line}: {why}"),
         }
     }
 }
@@ -209,39 +189,93 @@ impl std::error::Error for UsersError {}
 mod tests {
     use super::*;
 
+    #[derive(Debug)]
+    struct Failed;
+
+    impl<E: std::error::Error> From<E> for Failed {
+        fn from(_: E) -> Self {
+            Self
+        }
+    }
+
+    fn add(path: &Path, name: &str, password: &str) {
+        Users::edit(path, |users| users.add(name, password).map_err(|_| Failed)).unwrap();
+    }
+
     #[test]
     fn a_user_file_round_trips_and_verifies() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("users");
         let mut users = Users::default();
-        users.add("ada", "pass:word").unwrap();
         assert!(users.add("a:b", "x").is_err());
-        users.save(&path).unwrap();
+        add(&path, "ada", "pass:word");
         let loaded = Users::load(&path).unwrap();
-        assert_eq!(loaded, users);
         assert!(loaded.verify("ada", b"wrong").is_none());
         assert!(loaded.verify("bob", b"pass:word").is_none());
         let login = loaded.verify("ada", b"pass:word").unwrap();
-        assert!(loaded.knows(&login));
+        assert_eq!(loaded.still_knows(&login), Ok(()));
         users.add("ada", "another").unwrap();
-        assert!(!users.knows(&login), "a new password ends what began with the old one");
-        assert!(!Users::default().knows(&login));
+        assert_eq!(users.still_knows(&login), Err("its user has a new password"));
+        assert_eq!(Users::default().still_knows(&login), Err("its user is gone from the list"));
+    }
+
+    #[test]
+    fn a_change_leaves_the_rest_of_the_file_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users");
+        for name in ["bob", "ada", "eve"] {
+            add(&path, name, "x");
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap();
+        fs::write(&path, format!("# who\n\n{}\n# the guest\n{}\n", line("eve"), line("ada"))).unwrap();
+        // Of a change that was cut off, for all to read.
+        fs::write(folder.path().join("users.new"), "old").unwrap();
+        fs::set_permissions(folder.path().join("users.new"), Permissions::from_mode(0o666)).unwrap();
+        add(&path, "bob", "y");
+        add(&path, "ada", "new");
+        let names: Vec<_> =
+            fs::read_to_string(&path).unwrap().lines().map(|l| l[..l.len().min(5)].to_owned()).collect();
+        assert_eq!(names, ["# who", "", "eve:$", "# the", "ada:$", "bob:$"]);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+        assert!(Users::load(&path).unwrap().verify("ada", b"new").is_some());
+        let nothing = Users::edit(&path, |users| {
+            users.remove("eve");
+            Err(Failed)
+        });
+        assert!(nothing.is_err() && Users::load(&path).unwrap().names().count() == 3);
+        Users::edit(&path, |users| users.remove("eve").then_some(()).ok_or(Failed)).unwrap();
+        assert!(fs::read_to_string(&path).unwrap().starts_with("# who\n\n# the guest\nada:"));
+    }
+
+    #[test]
+    fn changes_at_the_same_time_are_all_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users");
+        std::thread::scope(|scope| {
+            for n in 0..8 {
+                let path = &path;
+                scope.spawn(move || add(path, &format!("user{n}"), "x"));
+            }
+        });
+        assert_eq!(Users::load(&path).unwrap().names().count(), 8);
     }
 
     #[test]
     fn a_bad_line_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("users");
-        std::fs::write(&path, "# users\nada:plain\n").unwrap();
+        fs::write(&path, "# users\nada:plain\n").unwrap();
         assert!(Users::load(&path).unwrap_err().to_string().contains("line 2"));
     }
 
     #[test]
     fn an_unknown_name_costs_as_much_as_a_known_one() {
-        let hash = Hash::Pbkdf2 { iterations: NonZeroU32::new(101).unwrap(), salt: vec![1; 12], hash: vec![1; 64] };
+        let argon2 = "$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+        let hash = Hash::parse(argon2).unwrap();
         let users = Users { hashes: [("ada".into(), hash)].into() };
-        assert!(matches!(users.decoy("eve"), Hash::Pbkdf2 { iterations, .. } if iterations.get() == 101));
-        assert!(matches!(Users::default().decoy("eve"), Hash::Pbkdf2 { iterations, .. } if iterations == ITERATIONS));
+        assert!(users.decoy("eve").to_string().starts_with("$argon2id$v=19$m=64,t=1,p=1$"));
+        assert!(Users::default().decoy("eve").to_string().starts_with("$7$25000$"));
         assert!(!users.decoy("eve").verify(b""));
     }
 }

@@ -1,56 +1,96 @@
-//! What is remembered of the addresses that clients come from: how often they connect, and how often they give a wrong
-//! password. A bounded table, and no address delays another.
+//! What is remembered of the addresses that clients come from: how often they connect, and which users' passwords they
+//! got wrong. Bounded tables; no address delays another, and no user's wrong passwords another user's right one.
 
-use std::collections::HashMap;
+mod table;
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-/// Addresses remembered at the same time.
-const MOST: usize = 4096;
-/// What an address did is forgotten after this time without a sign of it.
-const FORGET: Duration = Duration::from_secs(600);
+use table::Table;
+
 /// This many times the rate may come at once: a gateway behind which many clients come back together.
 const BURST: f64 = 10.0;
-/// Wrong passwords in a row that cost nothing.
+/// Wrong passwords in a row for one user that cost nothing.
 const FREE: u32 = 8;
 /// The delay after the first one that does; each further doubles it.
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 const LONGEST_DELAY: Duration = Duration::from_secs(8);
+/// Wrong passwords from one address, for whichever users, that cost nothing; and how long it takes until there is one
+/// more of these.
+const FREE_IN_ALL: f64 = 64.0;
+const ONE_MORE: Duration = Duration::from_secs(2);
 /// Who would wait longer for its turn is refused.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Logins of one address that may wait at the same time.
+const MOST_WAITING: u32 = 64;
+/// Passwords looked at, at the same time: that is slow on purpose, and the rest must go on.
+const LOOKS: usize = 2;
 
-/// The table.
+/// The tables.
 #[derive(Debug)]
 pub(super) struct Addresses {
     /// New connections a second from one address; 0 for any number.
     rate: u32,
-    records: Mutex<HashMap<IpAddr, Record>>,
+    tables: Mutex<Tables>,
+    hasher: RandomState,
+    looks: Semaphore,
 }
 
+#[derive(Debug, Default)]
+struct Tables {
+    networks: Table<IpAddr, Network>,
+    users: Table<UserThere, Tries>,
+}
+
+/// One address.
 #[derive(Debug)]
-struct Record {
-    /// When it was last heard of.
-    seen: Instant,
-    /// Connections that it may make at once, at `seen`.
+struct Network {
+    /// Connections that it may make at once, and when that was so.
     tokens: f64,
+    refilled: Instant,
+    /// Wrong passwords that cost nothing, and when that was so.
+    free: f64,
+    freed: Instant,
+    /// Logins that wait.
+    waiting: u32,
+    /// One password at a time: many at once do not take the place of other addresses.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// A user, by a hash of the name, at an address.
+type UserThere = (IpAddr, u64);
+
+/// What a user has tried.
+#[derive(Debug)]
+struct Tries {
     /// Wrong passwords in a row.
     failures: u32,
     /// When the next password is looked at.
     next: Instant,
-    /// One password at a time: many at once do not get around the delay, nor take the place of other addresses.
+    /// The right one was among them: what others at the address do wrong does not delay this user.
+    is_known: bool,
+    /// One password at a time: many at once do not get around the delay.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// Too many wrong passwords have come from this address.
+/// Why a password was not looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooMany;
+pub(super) enum Unseen {
+    /// Too many wrong ones have come for this user, or for many, from this address.
+    TooManyWrong,
+    /// Too many logins wait.
+    Busy,
+}
 
 impl Addresses {
     pub(super) fn new(rate: u32) -> Self {
-        Self { rate, records: Mutex::default() }
+        Self { rate, tables: Mutex::default(), hasher: RandomState::new(), looks: Semaphore::new(LOOKS) }
     }
 
     /// Counts a new connection; false when too many have come lately. This machine's own programs come as they like.
@@ -59,67 +99,123 @@ impl Addresses {
             return true;
         }
         let rate = f64::from(self.rate);
-        self.with(from, |record, now| {
-            let since = now.duration_since(record.seen).as_secs_f64();
-            record.tokens = (record.tokens + since * rate).min(rate * BURST);
-            let may = record.tokens >= 1.0;
-            record.tokens -= if may { 1.0 } else { 0.0 };
+        self.network(network(from), |network, now| {
+            let since = now.duration_since(network.refilled).as_secs_f64();
+            network.tokens = (network.tokens + since * rate).min(rate * BURST);
+            network.refilled = now;
+            let may = network.tokens >= 1.0;
+            network.tokens -= if may { 1.0 } else { 0.0 };
             may
         })
     }
 
-    /// Carries out a look at a password, when it is this address's turn. After some wrong ones the turn comes late.
+    /// Carries out a look at a password of `user`, when it is its turn. After some wrong ones for this user, or many for
+    /// any, the turn comes late.
     ///
     /// # Errors
-    /// When it would come too late.
+    /// When it would come too late, or too many wait already.
     pub(super) async fn look<T, E>(
         &self,
         from: IpAddr,
+        user: &str,
         look: impl Future<Output = Result<T, E>>,
-    ) -> Result<Result<T, E>, TooMany> {
+    ) -> Result<Result<T, E>, Unseen> {
         let until = Instant::now() + PATIENCE;
-        let turn = self.with(from, |record, _| record.turn.clone());
-        let _turn = timeout_at(until, turn.lock()).await.map_err(|_| TooMany)?;
-        let next = self.with(from, |record, _| record.next);
-        if next > until {
-            return Err(TooMany);
-        }
-        sleep_until(next).await;
+        let from = network(from);
+        let user = (from, self.hasher.hash_one(user));
+        let _waiting = self.wait(from)?;
+        let turn = self.user(user, |tries, _| tries.turn.clone());
+        let Ok(_turn) = timeout_at(until, turn.lock()).await else {
+            let failed = self.user(user, |tries, _| tries.failures >= FREE);
+            return Err(if failed { Unseen::TooManyWrong } else { Unseen::Busy });
+        };
+        sleep_until(within(until, self.user(user, |tries, _| tries.next))?).await;
+        let turn = self.network(from, |network, _| network.turn.clone());
+        let _turn = loop {
+            let turn = timeout_at(until, turn.lock()).await.map_err(|_| Unseen::Busy)?;
+            let is_known = self.user(user, |tries, _| tries.is_known);
+            match self.network(from, Network::free_at).filter(|_| !is_known) {
+                None => break turn,
+                // Others at this address go on meanwhile.
+                Some(at) => {
+                    drop(turn);
+                    sleep_until(within(until, at)?).await;
+                }
+            }
+        };
+        let _look = timeout_at(until, self.looks.acquire()).await.map_err(|_| Unseen::Busy)?;
         let found = look.await;
-        self.with(from, |record, now| {
-            record.failures = if found.is_ok() { 0 } else { record.failures.saturating_add(1) };
-            record.next = now + delay(record.failures);
+        self.user(user, |tries, now| {
+            tries.is_known |= found.is_ok();
+            tries.failures = if found.is_ok() { 0 } else { tries.failures.saturating_add(1) };
+            tries.next = now + delay(tries.failures);
         });
+        if found.is_err() {
+            self.network(from, |network, _| network.free = (network.free - 1.0).max(0.0));
+        }
         Ok(found)
     }
 
-    fn with<T>(&self, from: IpAddr, act: impl FnOnce(&mut Record, Instant) -> T) -> T {
-        let (now, key) = (Instant::now(), network(from));
-        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        if records.len() >= MOST && !records.contains_key(&key) {
-            make_room(&mut records, now);
-        }
-        let record = records.entry(key).or_insert_with(|| Record {
-            seen: now,
-            tokens: f64::from(self.rate) * BURST,
-            failures: 0,
-            next: now,
+    /// Takes one of the places of those who wait.
+    fn wait(&self, from: IpAddr) -> Result<Waiting<'_>, Unseen> {
+        self.network(from, |network, _| {
+            if network.waiting >= MOST_WAITING {
+                return Err(Unseen::Busy);
+            }
+            network.waiting += 1;
+            Ok(Waiting { addresses: self, from })
+        })
+    }
+
+    fn network<T>(&self, from: IpAddr, act: impl FnOnce(&mut Network, Instant) -> T) -> T {
+        let (now, rate) = (Instant::now(), f64::from(self.rate));
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let network = tables.networks.get(from, now, || Network {
+            tokens: rate * BURST,
+            refilled: now,
+            free: FREE_IN_ALL,
+            freed: now,
+            waiting: 0,
             turn: Arc::default(),
         });
-        let result = act(record, now);
-        record.seen = now;
-        result
+        act(network, now)
+    }
+
+    fn user<T>(&self, user: UserThere, act: impl FnOnce(&mut Tries, Instant) -> T) -> T {
+        let now = Instant::now();
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Tries { failures: 0, next: now, is_known: false, turn: Arc::default() };
+        act(tables.users.get(user, now, new), now)
     }
 }
 
-/// Drops what is long ago; and when that is nothing, the one heard of least lately.
-fn make_room(records: &mut HashMap<IpAddr, Record>, now: Instant) {
-    records.retain(|_, record| now.duration_since(record.seen) < FORGET);
-    if records.len() >= MOST
-        && let Some(oldest) = records.iter().min_by_key(|(_, record)| record.seen).map(|(key, _)| *key)
-    {
-        records.remove(&oldest);
+impl Network {
+    /// When a password of any user may be looked at; none for now.
+    fn free_at(&mut self, now: Instant) -> Option<Instant> {
+        let since = now.duration_since(self.freed).as_secs_f64();
+        self.free = (self.free + since / ONE_MORE.as_secs_f64()).min(FREE_IN_ALL);
+        self.freed = now;
+        // A little more, or the sum of fractions would not be 1 then.
+        let missing = ONE_MORE.mul_f64((1.0 - self.free).max(0.0)) + Duration::from_millis(1);
+        (self.free < 1.0).then(|| now + missing)
     }
+}
+
+/// A login that waits.
+struct Waiting<'a> {
+    addresses: &'a Addresses,
+    from: IpAddr,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // The record may have made room for others, and be a new one.
+        self.addresses.network(self.from, |network, _| network.waiting = network.waiting.saturating_sub(1));
+    }
+}
+
+fn within(until: Instant, at: Instant) -> Result<Instant, Unseen> {
+    if at > until { Err(Unseen::TooManyWrong) } else { Ok(at) }
 }
 
 fn delay(failures: u32) -> Duration {
@@ -130,7 +226,7 @@ fn delay(failures: u32) -> Duration {
 }
 
 /// What counts as one address: with IPv6 the /64, all of which one machine may have.
-fn network(from: IpAddr) -> IpAddr {
+pub(super) fn network(from: IpAddr) -> IpAddr {
     match from.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
         v4 => v4,
@@ -138,73 +234,4 @@ fn network(from: IpAddr) -> IpAddr {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    async fn wrong(addresses: &Addresses, from: &str) -> Result<Duration, TooMany> {
-        let start = Instant::now();
-        addresses.look(ip(from), async { Err::<(), ()>(()) }).await.map(|_| start.elapsed())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn wrong_passwords_delay_their_address_more_and_more_and_no_other() {
-        let addresses = Addresses::new(0);
-        for _ in 0..=FREE {
-            assert_eq!(wrong(&addresses, "2001:db8::1").await, Ok(Duration::ZERO));
-        }
-        for millis in [500, 1000, 2000, 4000, 8000, 8000] {
-            let took = wrong(&addresses, "2001:db8::2:1").await.unwrap();
-            assert_eq!(took.as_millis(), millis, "the whole /64 is one");
-        }
-        for other in ["2001:db8:0:1::1", "127.0.0.1"] {
-            assert_eq!(wrong(&addresses, other).await, Ok(Duration::ZERO));
-        }
-        // The right one is let in, in its turn, and all is well again.
-        let start = Instant::now();
-        assert_eq!(addresses.look(ip("2001:db8::1"), async { Ok::<_, ()>(7) }).await, Ok(Ok(7)));
-        assert_eq!(start.elapsed(), Duration::from_secs(8));
-        assert_eq!(wrong(&addresses, "2001:db8::1").await, Ok(Duration::ZERO));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn many_at_once_do_not_get_around_it() {
-        let addresses = Arc::new(Addresses::new(0));
-        let tries: Vec<_> = (0..100)
-            .map(|_| {
-                let addresses = addresses.clone();
-                tokio::spawn(async move { wrong(&addresses, "192.0.2.1").await })
-            })
-            .collect();
-        let mut looked = 0;
-        for one in tries {
-            looked += u32::from(one.await.unwrap().is_ok());
-        }
-        assert_eq!(looked, FREE + 1 + 4, "those that came in time: after 0.5, 1.5, 3.5 and 7.5 s");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_address_may_connect_so_often() {
-        let addresses = Addresses::new(5);
-        let tries = |from: &str| (0..100).filter(|_| addresses.may_connect(ip(from))).count();
-        assert_eq!(tries("192.0.2.1"), 50);
-        assert_eq!(tries("::ffff:192.0.2.1"), 0, "the same");
-        assert_eq!(tries("192.0.2.2"), 50);
-        assert_eq!(tries("127.0.0.1"), 100);
-        tokio::time::advance(Duration::from_secs(2)).await;
-        assert_eq!(tries("192.0.2.1"), 10);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_table_is_bounded() {
-        let addresses = Addresses::new(1);
-        for n in 0..10_000_u32 {
-            tokio::time::advance(Duration::from_millis(1)).await;
-            assert!(addresses.may_connect(IpAddr::V4(0x0A00_0000_u32.wrapping_add(n).into())));
-        }
-        assert_eq!(addresses.records.lock().unwrap().len(), MOST);
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! One connection, in a task of its own: handshakes, CONNECT and login, then packets between its wire and the router.
+//! One connection, in a task of its own: handshakes, CONNECT and login, until the client is in and is [`carried`](carry).
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,34 +7,27 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf, split};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::timeout;
 
-use super::addresses::TooMany;
+use super::addresses::Unseen;
+use super::carry::{self, Guest, part};
 use super::config::Config;
-use super::door::{Door, Identity};
+use super::door::{Admission, Claim, Door, Identity};
 use super::house::House;
-use super::tls::Certificate;
+use super::life::Life;
+use super::tls::{Certificate, Trust};
 use super::upgrade;
 use super::waiting::Place;
+use super::websocket::Bound;
+use crate::broker::Broker;
 use crate::broker::quota::Quota;
 use crate::broker::traffic::Metered;
-use crate::broker::{Broker, Link};
-use crate::mqtt::wire::{Error, Reader, Writer};
-use crate::mqtt::{Ack, ConnAck, Connect, Packet, Reason, Version};
+use crate::mqtt::wire::{Error, MOST_CONNECT, Reader, Writer};
+use crate::mqtt::{ConnAck, Connect, Packet, Reason, Version};
 
 /// How long a connection may be silent before the kernel probes it.
 const PROBE_AFTER: Duration = Duration::from_secs(120);
-/// How long a closing connection may take to write its last packets.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a client that was told to go may go on sending.
-const LINGER: Duration = Duration::from_secs(1);
-/// Bytes that wait for a slow socket before nothing more is taken, from it or for it.
-const HIGH_WATER: usize = 256 * 1024;
-/// Somebody who runs the broker has ended the connection (MQTT 5.0, 3.14.2.1).
-const ADMINISTRATIVE_ACTION: Reason = Reason(0x98);
-/// Too many logins in too short a time (MQTT 5.0, 3.2.2.2).
-const RATE_EXCEEDED: Reason = Reason(0x9F);
 
 /// What carries the bytes, whichever way the client came.
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -54,10 +47,23 @@ pub(super) struct Connection {
 /// A client that has said CONNECT.
 struct Arrival {
     wire: Wire,
-    connect: Connect,
+    connect: Box<Connect>,
+    /// What came with it.
+    early: Vec<Packet>,
     certificate: Certificate,
-    /// CONNECT, and what came with it.
-    packets: Vec<Packet>,
+    /// By which its certificate was looked at, if certificates are.
+    trust: Option<Arc<Trust>>,
+    life: Life,
+}
+
+/// A client that may come in.
+struct Entry {
+    wire: Wire,
+    connect: Box<Connect>,
+    early: Vec<Packet>,
+    admission: Admission,
+    life: Life,
+    permit: OwnedSemaphorePermit,
 }
 
 impl Connection {
@@ -66,38 +72,28 @@ impl Connection {
     /// # Errors
     /// Why it ended, when that was not as MQTT has it.
     pub(super) async fn serve(mut self, stream: TcpStream, place: Place) -> Result<(), Error> {
-        let arrival = tokio::select! {
+        let entry = tokio::select! {
             // Boxed: its room is given back when it is done, and the connection may live for months.
-            arrival = Box::pin(self.arrive(stream)) => arrival?,
+            entry = Box::pin(self.enter(stream)) => entry?,
             () = place.lost() => {
-                return Err(Error::Bad(RATE_EXCEEDED, "it had not said CONNECT, and too many others wait to"));
+                let why = "it was not in yet, and too many others want to be";
+                return Err(Error::Bad(Reason::CONNECTION_RATE_EXCEEDED, why));
             }
         };
         drop(place);
-        let Arrival { wire: (reader, mut writer), mut connect, certificate, mut packets } = arrival;
-        let Ok(permit) = self.house.clients.clone().try_acquire_owned() else {
-            return refuse(reader, writer, Reason::QUOTA_EXCEEDED, "`max-clients` are connected already").await;
-        };
-        let identity = match self.login(certificate, &connect).await {
-            Ok(identity) => identity,
-            Err((reason, why)) => {
-                drop(permit);
-                return refuse(reader, writer, reason, why).await;
-            }
-        };
-        if let Identity::Certificate(name) = &identity {
-            connect.user = Some(name.clone());
-            packets[0] = Packet::Connect(Box::new(connect.clone()));
-        }
+        let Entry { wire: (reader, mut writer), connect, early, admission, life, permit } = entry;
+        let (version, mut keep_alive) = (connect.version, connect.keep_alive);
         let mut link = self.broker.open(false).await;
-        link.send(packets).await;
+        link.send(vec![Packet::Connect(connect)]).await;
         // CONNACK goes before all else, also to a client whose next packet is a bad one.
         let Some(mut answer) = link.recv().await else { return Ok(()) };
-        if let (Some(bound), Some(Packet::ConnAck(ack))) = (self.shorter_keep_alive(&connect), answer.first_mut()) {
+        if let (Some(bound), Some(Packet::ConnAck(ack))) =
+            (self.shorter_keep_alive(version, keep_alive), answer.first_mut())
+        {
             ack.server_keep_alive = Some(bound);
-            connect.keep_alive = Duration::from_secs(bound.into());
+            keep_alive = Duration::from_secs(bound.into());
         }
-        send(&mut writer, &link, &answer).await?;
+        carry::send(&mut writer, &link, &answer).await?;
         let told = match answer.first() {
             Some(Packet::ConnAck(ack)) if !ack.reason.is_error() => ack,
             // Whatever it sends behind that is not looked at (MQTT-3.1.4-6), nor answered (MQTT-3.14.0-1).
@@ -106,10 +102,32 @@ impl Connection {
                 return Ok(());
             }
         };
-        let quota = Quota::new(connect.version, told.receive_maximum.get());
-        let carried = self.carry(reader, writer, link, &connect, &identity, quota).await;
+        let quota = Quota::new(version, told.receive_maximum.get());
+        drop(answer);
+        let guest = Guest { from: self.peer.ip(), version, keep_alive, admission, quota, life };
+        let carried = guest.carry((reader, writer), link, early, &mut self.door).await;
         drop(permit);
         carried
+    }
+
+    /// All that comes before a client is in. Only then does it take one of the places for clients.
+    async fn enter(&self, stream: TcpStream) -> Result<Entry, Error> {
+        let Arrival { wire, mut connect, early, certificate, trust, life } = self.arrive(stream).await?;
+        let has_certificate = certificate != Certificate::None;
+        // The password is of no use to anybody behind this door.
+        let claim = Claim { user: connect.user.take(), password: connect.password.take() };
+        let identity = match self.login(certificate, claim, connect.authentication_method.is_some()).await {
+            Ok(identity) => identity,
+            Err((reason, why)) => return refuse(wire, reason, why).await,
+        };
+        let Ok(permit) = self.house.clients.clone().try_acquire_owned() else {
+            return refuse(wire, Reason::QUOTA_EXCEEDED, "`max-clients` are connected already").await;
+        };
+        // A name that nobody has checked is no name.
+        connect.user = identity.user();
+        life.let_in();
+        let admission = Admission { identity, trust: trust.filter(|_| has_certificate) };
+        Ok(Entry { wire, connect, early, admission, life, permit })
     }
 
     /// The handshakes, up to a whole CONNECT.
@@ -118,20 +136,22 @@ impl Connection {
         // A client that lost its power says no good-bye, and may have turned MQTT's own keep alive off.
         rustix::net::sockopt::set_socket_keepalive(&stream, true).map_err(io::Error::from)?;
         rustix::net::sockopt::set_tcp_keepidle(&stream, PROBE_AFTER).map_err(io::Error::from)?;
+        let life = Life::new();
         let tls = self.door.borrow().tls.clone();
+        let trust = tls.as_ref().and_then(|tls| tls.trust.clone());
         let (stream, certificate) = match tls {
             Some(tls) => {
                 let (stream, certificate) = self.in_time("no TLS handshake in time", tls.accept(stream)).await??;
-                (self.dress(stream).await?, certificate)
+                (self.dress(stream, &life).await?, certificate)
             }
-            None => (self.dress(stream).await?, Certificate::None),
+            None => (self.dress(stream, &life).await?, Certificate::None),
         };
         let traffic = self.broker.traffic();
         traffic.opened();
         let (read, write) = split(stream);
         let (read, write) = (traffic.meter(read), traffic.meter(write));
         let mut reader = Reader::server(read, self.house.max_packet);
-        let packets = match self.in_time("no CONNECT in time", reader.recv()).await? {
+        let mut packets = match self.in_time("no CONNECT in time", reader.recv()).await? {
             Ok(packets) => packets,
             // MQTT 5 has a code for everything; 3.1.1 has one for these two.
             Err(Error::Bad(reason, why))
@@ -139,26 +159,28 @@ impl Connection {
                     || matches!(reason, Reason::UNSUPPORTED_VERSION | Reason::CLIENT_ID_NOT_VALID) =>
             {
                 let writer = Writer::new(write, reader.version().unwrap_or(Version::V311));
-                return refuse(reader, writer, reason, why).await;
+                return refuse((reader, writer), reason, why).await;
             }
             Err(error) => return Err(error),
         };
-        let Some(Packet::Connect(connect)) = packets.first() else {
+        let early = packets.split_off(1.min(packets.len()));
+        let Some(Packet::Connect(connect)) = packets.pop() else {
             return Err(Error::Bad(Reason::PROTOCOL_ERROR, "the first packet is not CONNECT"));
         };
-        let connect = (**connect).clone();
         let mut writer = Writer::new(write, connect.version);
-        writer.set_limits(&connect);
-        Ok(Arrival { wire: (reader, writer), connect, certificate, packets })
+        writer.set_limits(&*connect);
+        Ok(Arrival { wire: (reader, writer), connect, early, certificate, trust, life })
     }
 
     /// The stream as bytes of MQTT.
-    async fn dress<S: Socket + 'static>(&self, stream: S) -> Result<Stream, Error> {
+    async fn dress<S: Socket + 'static>(&self, stream: S, life: &Life) -> Result<Stream, Error> {
+        let stream = life.of(stream);
         if !self.config.websocket {
             return Ok(Box::new(stream));
         }
-        let max_message = usize::try_from(self.house.max_packet).unwrap_or(usize::MAX);
-        let accepting = upgrade::accept(stream, &self.config.origins, max_message);
+        let guest = usize::try_from(self.house.max_packet).unwrap_or(usize::MAX);
+        let bound = Bound { stranger: guest.min(MOST_CONNECT), guest, life: life.clone() };
+        let accepting = upgrade::accept(stream, &self.config.origins, bound);
         Ok(Box::new(self.in_time("no WebSocket handshake in time", accepting).await??))
     }
 
@@ -167,23 +189,31 @@ impl Connection {
     }
 
     /// Finds out who it is.
-    async fn login(&self, certificate: Certificate, connect: &Connect) -> Result<Identity, (Reason, &'static str)> {
-        if connect.authentication_method.is_some() {
+    async fn login(
+        &self,
+        certificate: Certificate,
+        claim: Claim,
+        asks_method: bool,
+    ) -> Result<Identity, (Reason, &'static str)> {
+        if asks_method {
             return Err((Reason::BAD_AUTHENTICATION_METHOD, "it asks for an authentication that there is not"));
         }
         let (door, from) = (self.door.borrow().clone(), self.peer.ip());
-        let admitted = if door.asks_password(&certificate, connect) {
-            let look = async {
-                // Slow on purpose, and the rest must go on.
-                let _turn = self.house.logins.acquire().await;
-                let connect = connect.clone();
-                let admitted = tokio::task::spawn_blocking(move || door.admit(from, certificate, &connect));
-                admitted.await.unwrap_or(Err(Reason::UNSPECIFIED))
-            };
-            let looked = self.house.addresses.look(from, look).await;
-            looked.map_err(|TooMany| (RATE_EXCEEDED, "too many wrong passwords came from its address"))?
-        } else {
-            door.admit(from, certificate, connect)
+        let admitted = match claim.user.clone().filter(|_| door.asks_password(&certificate)) {
+            Some(user) => {
+                let look = async {
+                    // Slow on purpose, and the rest must go on.
+                    let admitted = tokio::task::spawn_blocking(move || door.admit(from, certificate, &claim));
+                    admitted.await.unwrap_or(Err(Reason::UNSPECIFIED))
+                };
+                self.house.addresses.look(from, &user, look).await.map_err(|unseen| match unseen {
+                    Unseen::TooManyWrong => {
+                        (Reason::CONNECTION_RATE_EXCEEDED, "too many wrong passwords came from its address")
+                    }
+                    Unseen::Busy => (Reason::SERVER_BUSY, "too many others log in at the same time: try again later"),
+                })?
+            }
+            None => door.admit(from, certificate, &claim),
         };
         admitted.map_err(|reason| match reason {
             Reason::BAD_USER_OR_PASSWORD => (reason, "wrong user or password"),
@@ -192,131 +222,21 @@ impl Connection {
     }
 
     /// The keep alive that the client is told to use in place of its own, in seconds. Before MQTT 5 nobody can be told.
-    fn shorter_keep_alive(&self, connect: &Connect) -> Option<u16> {
-        let bound = self.house.max_keep_alive.filter(|_| connect.version == Version::V5)?;
-        let asked = connect.keep_alive;
+    fn shorter_keep_alive(&self, version: Version, asked: Duration) -> Option<u16> {
+        let bound = self.house.max_keep_alive.filter(|_| version == Version::V5)?;
         (asked.is_zero() || asked > Duration::from_secs(bound.into())).then_some(bound)
     }
-
-    /// Carries packets between the wire and the router until one of them ends.
-    async fn carry<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
-        &mut self,
-        mut reader: Reader<R>,
-        mut writer: Writer<W>,
-        mut link: Link,
-        connect: &Connect,
-        identity: &Identity,
-        mut quota: Quota,
-    ) -> Result<(), Error> {
-        // One and a half times the keep alive (MQTT 5.0, 3.1.2.10); far away when it is off.
-        let patience = match connect.keep_alive {
-            Duration::ZERO => Duration::from_secs(10 * 365 * 24 * 3600),
-            keep_alive => keep_alive.mul_f64(1.5),
-        };
-        let mut deadline = Instant::now() + patience;
-        loop {
-            let pending = writer.pending();
-            let (reason, why) = tokio::select! {
-                packets = reader.recv(), if pending < HIGH_WATER && !quota.is_used_up() => match packets {
-                    Ok(packets) => {
-                        deadline = Instant::now() + patience;
-                        match quota.came(&packets) {
-                            Ok(()) => {
-                                link.send(packets).await;
-                                continue;
-                            }
-                            Err(reason) => (reason, "more publishes than the receive maximum at the same time"),
-                        }
-                    }
-                    Err(Error::Bad(reason, what)) => (reason, what),
-                    Err(error) => return Err(error),
-                },
-                packets = link.recv(), if pending < HIGH_WATER => match packets {
-                    Some(packets) => {
-                        if quota.is_used_up() {
-                            // It was not heard meanwhile.
-                            deadline = Instant::now() + patience;
-                        }
-                        quota.went(&packets);
-                        send(&mut writer, &link, &packets).await?;
-                        continue;
-                    }
-                    None => {
-                        part(reader, writer).await;
-                        return Ok(());
-                    }
-                },
-                written = writer.write_some(), if pending > 0 => {
-                    written?;
-                    if pending >= HIGH_WATER {
-                        // Nothing was read meanwhile: the client's signs of life may be waiting.
-                        deadline = Instant::now() + patience;
-                    }
-                    continue;
-                }
-                Ok(()) = self.door.changed() => {
-                    if self.door.borrow_and_update().still_admits(self.peer.ip(), identity) {
-                        continue;
-                    }
-                    (ADMINISTRATIVE_ACTION, "its user is gone from the list, or has a new password")
-                }
-                () = sleep_until(deadline) => {
-                    (Reason::KEEP_ALIVE_TIMEOUT, "nothing came within one and a half times the keep alive")
-                }
-            };
-            // The router learns at once, not when the client has taken its leave.
-            drop(link);
-            if connect.version == Version::V5 {
-                // Without it the client learns by the end of the stream.
-                let _ = writer.queue_because(&Packet::Disconnect { reason, expiry: None }, why);
-            }
-            part(reader, writer).await;
-            return Err(Error::Bad(reason, why));
-        }
-    }
-}
-
-async fn send<W: AsyncWrite + Unpin>(writer: &mut Writer<W>, link: &Link, packets: &[Packet]) -> Result<(), Error> {
-    for packet in packets {
-        match (writer.queue(packet), packet) {
-            // A message that the client says it cannot take is done with, as if it had been sent (MQTT-3.1.2-25).
-            (Err(Error::TooLarge), Packet::Publish(publish)) => {
-                tracing::debug!("a message on {} is larger than its subscriber takes", publish.message.topic);
-                if let Some(id) = publish.id {
-                    let ack = Ack { id, reason: Reason::PACKET_TOO_LARGE };
-                    let ack = if publish.qos == crate::message::QoS::AtLeastOnce {
-                        Packet::PubAck(ack)
-                    } else {
-                        Packet::PubRec(ack)
-                    };
-                    link.send(vec![ack]).await;
-                }
-            }
-            (result, _) => result?,
-        }
-    }
-    Ok(())
 }
 
 /// Says in CONNACK why a client may not come in, as far as its version can.
 async fn refuse<T, R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
-    reader: Reader<R>,
-    mut writer: Writer<W>,
+    (reader, mut writer): (Reader<R>, Writer<W>),
     reason: Reason,
     why: &'static str,
 ) -> Result<T, Error> {
     writer.queue_because(&Packet::ConnAck(Box::new(ConnAck::new(reason))), why)?;
     part(reader, writer).await;
     Err(Error::Bad(reason, why))
-}
-
-/// Writes the last words and closes.
-async fn part<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(mut reader: Reader<R>, mut writer: Writer<W>) {
-    let said = async { writer.flush().await.is_ok() && writer.shutdown().await.is_ok() };
-    if timeout(CLOSE_TIMEOUT, said).await == Ok(true) {
-        // Closing on what it still sends would be a reset, which takes our last words from it.
-        let _ = timeout(LINGER, reader.discard()).await;
-    }
 }
 
 #[cfg(test)]

@@ -4,13 +4,15 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::config::{self, Anonymous};
-use super::tls::{Certificate, Tls};
+use super::tls::{Certificate, Tls, Trust};
 use crate::broker::Config;
 use crate::broker::access::{Access, Login, Users, UsersError};
-use crate::mqtt::{Connect, Reason};
+use crate::mqtt::Reason;
+use crate::tls::FileError;
 
 /// One listener's door.
 #[derive(Clone, Debug)]
@@ -18,6 +20,21 @@ pub struct Door {
     access: Arc<Access>,
     anonymous: Anonymous,
     pub(super) tls: Option<Tls>,
+}
+
+/// Who a client says it is.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Claim {
+    pub user: Option<Arc<str>>,
+    pub password: Option<Bytes>,
+}
+
+/// How a client has come in.
+#[derive(Clone, Debug)]
+pub(super) struct Admission {
+    pub identity: Identity,
+    /// By which its certificate was good, if it has shown one.
+    pub trust: Option<Arc<Trust>>,
 }
 
 /// As whom a client is in.
@@ -31,13 +48,24 @@ pub(super) enum Identity {
     Certificate(Arc<str>),
 }
 
+impl Identity {
+    /// The name by which the rules know it.
+    pub(super) fn user(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Anonymous => None,
+            Self::User(login) => Some(login.name.clone()),
+            Self::Certificate(name) => Some(name.clone()),
+        }
+    }
+}
+
 /// Why doors cannot be made: a file is not as it has to be.
 #[derive(Debug)]
 pub enum DoorError {
     /// The user list.
     Users(UsersError),
     /// A certificate or key, of this listener.
-    Tls(String, String),
+    Tls(String, FileError),
 }
 
 impl fmt::Display for DoorError {
@@ -76,34 +104,48 @@ impl Door {
         Ok((access, doors))
     }
 
-    /// Whether a password has to be looked at, which takes long and can be guessed.
-    pub(super) fn asks_password(&self, certificate: &Certificate, connect: &Connect) -> bool {
-        *certificate == Certificate::None && self.access.has_users() && connect.user.is_some()
+    /// Whether the password of a client with a user name has to be looked at, which takes long and can be guessed.
+    pub(super) fn asks_password(&self, certificate: &Certificate) -> bool {
+        matches!(certificate, Certificate::None | Certificate::Shown) && self.access.has_users()
     }
 
     /// Lets a client in, or not. Takes a good part of a second when [`Door::asks_password`].
     ///
     /// # Errors
     /// The code for its CONNACK.
-    pub(super) fn admit(&self, from: IpAddr, certificate: Certificate, connect: &Connect) -> Result<Identity, Reason> {
-        match (certificate, &connect.user) {
+    pub(super) fn admit(&self, from: IpAddr, certificate: Certificate, claim: &Claim) -> Result<Identity, Reason> {
+        match (certificate, &claim.user) {
             (Certificate::Names(name), _) => Ok(Identity::Certificate(name)),
             (Certificate::Nameless, _) => Err(Reason::NOT_AUTHORIZED),
-            (Certificate::None, Some(user)) if self.access.has_users() => {
-                let password = connect.password.as_deref().unwrap_or_default();
+            (_, Some(user)) if self.access.has_users() => {
+                let password = claim.password.as_deref().unwrap_or_default();
                 self.access.login(user, password).map(Identity::User).ok_or(Reason::BAD_USER_OR_PASSWORD)
             }
-            (Certificate::None, _) if self.admits_anonymous(from) => Ok(Identity::Anonymous),
-            (Certificate::None, _) => Err(Reason::NOT_AUTHORIZED),
+            _ if self.admits_anonymous(from) => Ok(Identity::Anonymous),
+            _ => Err(Reason::NOT_AUTHORIZED),
         }
     }
 
     /// Whether who came in before, through this door as it was then, may stay.
-    pub(super) fn still_admits(&self, from: IpAddr, identity: &Identity) -> bool {
-        match identity {
-            Identity::Certificate(_) => true,
-            Identity::User(login) => self.access.knows(login),
-            Identity::Anonymous => self.admits_anonymous(from),
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn still_admits(&self, from: IpAddr, admission: &Admission) -> Result<(), &'static str> {
+        let trust = self.tls.as_ref().and_then(|tls| tls.trust.as_deref());
+        match admission.trust.as_deref() {
+            Some(then) if trust != Some(then) => {
+                return Err("other authorities vouch for clients now, or their certificates count for something else");
+            }
+            None if trust.is_some_and(|trust| trust.is_required) => {
+                return Err("it has no certificate, and may not connect without any more");
+            }
+            _ => {}
+        }
+        match &admission.identity {
+            Identity::Certificate(_) => Ok(()),
+            Identity::User(login) => self.access.still_knows(login),
+            Identity::Anonymous if self.admits_anonymous(from) => Ok(()),
+            Identity::Anonymous => Err("it has no user name, and may not connect without any more"),
         }
     }
 
@@ -134,7 +176,6 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
-    use crate::mqtt::Version;
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -143,11 +184,12 @@ mod tests {
         Door { access: Arc::new(Access::new(users, Vec::new())), anonymous, tls: None }
     }
 
-    fn connect(user: Option<&str>, password: &'static str) -> Connect {
-        let mut connect = Connect::new(Version::V5, "c");
-        connect.user = user.map(Arc::from);
-        connect.password = Some(password.into());
-        connect
+    fn claim(user: Option<&str>, password: &'static str) -> Claim {
+        Claim { user: user.map(Arc::from), password: Some(password.into()) }
+    }
+
+    fn stays(door: &Door, from: IpAddr, identity: Identity) -> bool {
+        door.still_admits(from, &Admission { identity, trust: None }).is_ok()
     }
 
     #[test]
@@ -158,7 +200,7 @@ mod tests {
             [(Anonymous::Never, false, false), (Anonymous::Loopback, true, false), (Anonymous::Always, true, true)]
         {
             let door = door(None, anonymous);
-            let admits = |from| door.admit(from, Certificate::None, &connect(None, "")).is_ok();
+            let admits = |from| door.admit(from, Certificate::None, &claim(None, "")).is_ok();
             assert!(here.iter().all(|from| admits(*from) == local), "{anonymous:?}");
             assert_eq!(admits(FAR), far, "{anonymous:?}");
         }
@@ -169,23 +211,30 @@ mod tests {
         let mut users = Users::default();
         users.add("ada", "secret").unwrap();
         let before = door(Some(users.clone()), Anonymous::Never);
-        let admit = |user, password| before.admit(HERE, Certificate::None, &connect(user, password));
+        let admit = |user, password| before.admit(HERE, Certificate::None, &claim(user, password));
         let identity = admit(Some("ada"), "secret").unwrap();
         assert_eq!(admit(Some("ada"), "wrong"), Err(Reason::BAD_USER_OR_PASSWORD));
         assert_eq!(admit(Some("eve"), "secret"), Err(Reason::BAD_USER_OR_PASSWORD));
         assert_eq!(admit(None, ""), Err(Reason::NOT_AUTHORIZED));
-        assert!(before.still_admits(FAR, &identity) && !before.still_admits(HERE, &Identity::Anonymous));
+        assert_eq!(identity.user().as_deref(), Some("ada"));
+        assert!(stays(&before, FAR, identity.clone()) && !stays(&before, HERE, Identity::Anonymous));
         users.remove("ada");
-        assert!(!door(Some(users), Anonymous::Never).still_admits(FAR, &identity));
+        assert!(!stays(&door(Some(users), Anonymous::Never), FAR, identity));
+    }
+
+    #[test]
+    fn a_name_that_nobody_has_checked_is_no_name() {
+        let open = door(None, Anonymous::Always).admit(FAR, Certificate::None, &claim(Some("ada"), "x")).unwrap();
+        assert_eq!(open.user(), None);
     }
 
     #[test]
     fn a_certificate_that_names_the_user_is_enough() {
         let door = door(Some(Users::default()), Anonymous::Always);
         let named = Certificate::Names("meter".into());
-        let identity = door.admit(FAR, named, &connect(Some("ada"), "x"));
+        let identity = door.admit(FAR, named, &claim(Some("ada"), "x"));
         assert_eq!(identity, Ok(Identity::Certificate("meter".into())));
-        let nameless = door.admit(FAR, Certificate::Nameless, &connect(None, ""));
+        let nameless = door.admit(FAR, Certificate::Nameless, &claim(None, ""));
         assert_eq!(nameless, Err(Reason::NOT_AUTHORIZED));
     }
 }

@@ -10,16 +10,11 @@ use super::complaints::Complaints;
 use super::waiting::WaitingRoom;
 use crate::broker::Config;
 
-/// Password hashes computed at the same time: they are slow on purpose, and the rest must go on.
-const LOGINS: usize = 2;
-
 /// The limits, and what they count.
 #[derive(Debug)]
 pub(super) struct House {
     /// A permit for each client that may be in at the same time.
     pub clients: Arc<Semaphore>,
-    /// A permit for each password that may be looked at, at the same time.
-    pub logins: Semaphore,
     pub room: Arc<WaitingRoom>,
     pub addresses: Addresses,
     pub complaints: Complaints,
@@ -34,7 +29,6 @@ impl House {
     pub(super) fn new(config: &Config) -> Self {
         Self {
             clients: Arc::new(Semaphore::new(config.max_clients.into())),
-            logins: Semaphore::new(LOGINS),
             room: WaitingRoom::new(config.max_waiting.into()),
             addresses: Addresses::new(config.connection_rate),
             complaints: Complaints::default(),

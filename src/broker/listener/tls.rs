@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -11,23 +12,34 @@ use tokio_rustls::server::TlsStream;
 
 use super::certificate::common_name;
 use super::config;
-use crate::tls;
+use crate::tls::{self, FileError};
 
 /// What a handshake needs, read from the files once; a reload reads them anew.
 #[derive(Clone, Debug)]
 pub(super) struct Tls {
     server: Arc<ServerConfig>,
+    /// None when clients are asked for no certificate.
+    pub trust: Option<Arc<Trust>>,
+}
+
+/// Whose certificates are good here, and for what.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Trust {
+    authorities: Vec<CertificateDer<'static>>,
+    pub is_required: bool,
     names_users: bool,
 }
 
 /// What a client's certificate says of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Certificate {
-    /// Nothing that counts: none was asked for, none was shown, or it is not to name the user.
+    /// None was asked for, or none was shown.
     None,
+    /// A good one, which is not to name the user.
+    Shown,
     /// The user.
     Names(Arc<str>),
-    /// It was to name the user, and has no common name.
+    /// A good one that was to name the user, and has no common name.
     Nameless,
 }
 
@@ -36,27 +48,33 @@ impl Tls {
     ///
     /// # Errors
     /// When one cannot be read, or they do not fit together; the text says which.
-    pub(super) fn load(config: &config::Tls) -> Result<Self, String> {
+    pub(super) fn load(config: &config::Tls) -> Result<Self, FileError> {
         let provider = tls::provider();
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
-            .map_err(|e| format!("TLS: {e}"))?;
-        let builder = match &config.clients {
-            None => builder.with_no_client_auth(),
+            .map_err(|e| FileError::wrong(format!("TLS: {e}")))?;
+        let (builder, trust) = match &config.clients {
+            None => (builder.with_no_client_auth(), None),
             Some(path) => {
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(tls::authorities(path)?), provider);
                 let verifier =
                     if config.require_certificate { verifier } else { verifier.allow_unauthenticated() }.build();
-                builder.with_client_cert_verifier(verifier.map_err(|e| format!("TLS: {}: {e}", path.display()))?)
+                let verifier = verifier.map_err(|e| FileError::wrong(format!("TLS: {}: {e}", path.display())))?;
+                let trust = Trust {
+                    authorities: tls::certificates(path)?,
+                    is_required: config.require_certificate,
+                    names_users: config.user_from_certificate,
+                };
+                (builder.with_client_cert_verifier(verifier), Some(Arc::new(trust)))
             }
         };
         let server = builder
             .with_single_cert(tls::certificates(&config.certificate)?, tls::private_key(&config.key)?)
             .map_err(|e| {
                 let (certificate, key) = (config.certificate.display(), config.key.display());
-                format!("TLS: {certificate} and {key} do not fit together: {e}")
+                FileError::wrong(format!("TLS: {certificate} and {key} do not fit together: {e}"))
             })?;
-        Ok(Self { server: Arc::new(server), names_users: config.user_from_certificate })
+        Ok(Self { server: Arc::new(server), trust })
     }
 
     /// The handshake.
@@ -66,11 +84,11 @@ impl Tls {
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Certificate)> {
         let stream = TlsAcceptor::from(self.server.clone()).accept(stream).await?;
         let certificate = match stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
-            Some(certificate) if self.names_users => match common_name(certificate) {
-                Some(name) => Certificate::Names(name.into()),
-                None => Certificate::Nameless,
-            },
-            _ => Certificate::None,
+            Some(certificate) if self.trust.as_ref().is_some_and(|trust| trust.names_users) => {
+                common_name(certificate).map_or(Certificate::Nameless, |name| Certificate::Names(name.into()))
+            }
+            Some(_) => Certificate::Shown,
+            None => Certificate::None,
         };
         Ok((stream, certificate))
     }

@@ -3,11 +3,11 @@
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio_tungstenite::tungstenite::handshake::machine::TryParse;
-use tokio_tungstenite::tungstenite::handshake::server::{Request, create_response, write_response};
-use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tungstenite::handshake::machine::TryParse;
+use tungstenite::handshake::server::{Request, create_response, write_response};
+use tungstenite::http::HeaderValue;
 
-use super::websocket::WebSocket;
+use super::websocket::{Bound, WebSocket};
 
 /// A request of a browser with all its cookies is smaller.
 const MOST_HEAD: usize = 16 * 1024;
@@ -16,14 +16,14 @@ const MOST_HEAD: usize = 16 * 1024;
 const SUBPROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 
 /// Reads the request and makes the stream a WebSocket. `origins` are the pages that may connect, all when empty; what
-/// is no browser has none and may always. `max_message` bounds what a client sends in one message.
+/// is no browser has none and may always. `bound` is for what a client sends in one message.
 ///
 /// # Errors
 /// When the request asks for something else; the client has got an answer then.
 pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     origins: &[String],
-    max_message: usize,
+    bound: Bound,
 ) -> io::Result<WebSocket<S>> {
     let mut head = Vec::with_capacity(1024);
     let (size, request) = loop {
@@ -59,7 +59,7 @@ pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     write_response(&mut answer, &response).map_err(io::Error::other)?;
     stream.write_all(&answer).await?;
     stream.flush().await?;
-    Ok(WebSocket::new(stream, head.split_off(size), max_message).await)
+    Ok(WebSocket::new(stream, head.split_off(size), bound))
 }
 
 async fn refuse<S: AsyncWrite + Unpin, T>(mut stream: S, status: &str, why: &str) -> io::Result<T> {

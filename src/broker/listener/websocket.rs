@@ -2,17 +2,18 @@
 //!
 //! A packet may span messages, and a message hold several. Pings are answered on the way.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tungstenite::error::ProtocolError;
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
+use tungstenite::{Error, Message};
+
+use super::life::Life;
 
 /// Each connection has a buffer of this size for reading.
 const READ: usize = 4 * 1024;
@@ -23,36 +24,90 @@ const MOST_HEADER: usize = 10;
 /// Messages up to this size are taken even when no packet may be so large: clients put several packets into one.
 const SMALLEST_BOUND: usize = 64 * 1024;
 
-/// The stream.
+/// How large a message may be. Memory for all of it is taken when its length is announced, so that what a stranger may
+/// announce has a bound of its own.
+#[derive(Clone, Debug)]
+pub(super) struct Bound {
+    /// In bytes, from a client that is not in yet, and from one that is.
+    pub stranger: usize,
+    pub guest: usize,
+    /// Knows which of the two it is.
+    pub life: Life,
+}
+
+/// The stream. To be read and written in one task: one waker is told of both.
 pub(super) struct WebSocket<S> {
-    inner: WebSocketStream<S>,
+    stream: S,
+    protocol: WebSocketContext,
     /// Of the last message, what was not read yet.
     message: Bytes,
+    bound: Bound,
+    /// The bound for guests is in force.
+    is_guest: bool,
+    /// Nothing more comes.
+    ended: bool,
+    /// What was written last has not all gone to the stream.
+    blocked: bool,
+    closing: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// After the handshake, behind which the client has sent `early` already.
-    pub(super) async fn new(stream: S, early: Vec<u8>, max_message: usize) -> Self {
-        let bound = Some(max_message.max(SMALLEST_BOUND));
+    pub(super) fn new(stream: S, early: Vec<u8>, bound: Bound) -> Self {
+        let most = Some(bound.stranger.max(SMALLEST_BOUND));
         let config = WebSocketConfig::default()
             .read_buffer_size(READ)
             .write_buffer_size(0)
             // Answers to pings that the client does not read wait there: of those that find no room, the last is enough
             // (RFC 6455, 5.5.3).
             .max_write_buffer_size(MOST_WRITTEN + MOST_HEADER)
-            .max_message_size(bound)
-            .max_frame_size(bound);
-        let inner = WebSocketStream::from_partially_read(stream, early, Role::Server, Some(config)).await;
-        Self { inner, message: Bytes::new() }
+            .max_message_size(most)
+            .max_frame_size(most);
+        let protocol = WebSocketContext::from_partially_read(early, Role::Server, Some(config));
+        let message = Bytes::new();
+        Self { stream, protocol, message, bound, is_guest: false, ended: false, blocked: false, closing: false }
+    }
+
+    /// Carries out a step of the protocol with what the stream takes and has at once.
+    fn step<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        step: impl FnOnce(&mut WebSocketContext, &mut AtOnce<'_, '_, S>) -> Result<T, Error>,
+    ) -> Poll<Result<T, Error>> {
+        match step(&mut self.protocol, &mut AtOnce { stream: &mut self.stream, cx }) {
+            Err(Error::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            result => Poll::Ready(result),
+        }
+    }
+
+    /// The next message; none at the end.
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if !self.is_guest && self.bound.life.is_guest() {
+            self.is_guest = true;
+            let most = Some(self.bound.guest.max(SMALLEST_BOUND));
+            self.protocol.set_config(|config| (config.max_message_size, config.max_frame_size) = (most, most));
+        }
+        let read = ready!(self.step(cx, |protocol, stream| protocol.read(stream)));
+        self.ended = read.is_err();
+        Poll::Ready(match read {
+            // The second is a client that vanishes: it need not say good-bye twice, and what MQTT makes of it is the
+            // same as over TCP.
+            Err(
+                Error::ConnectionClosed
+                | Error::AlreadyClosed
+                | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake),
+            ) => None,
+            read => Some(read),
+        })
     }
 
     /// Says why the connection ends, as far as the socket takes it at once, and ends it.
     fn end(&mut self, cx: &mut Context<'_>, code: CloseCode, why: &'static str) -> io::Error {
         let frame = CloseFrame { code, reason: why.into() };
-        let mut inner = Pin::new(&mut self.inner);
-        if inner.as_mut().start_send(Message::Close(Some(frame))).is_ok() {
-            let _ = inner.poll_flush(cx);
-        }
+        let _ = self.step(cx, |protocol, stream| protocol.close(stream, Some(frame)));
         io::Error::new(io::ErrorKind::InvalidData, why)
     }
 }
@@ -61,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         while this.message.is_empty() {
-            match ready!(Pin::new(&mut this.inner).poll_next(cx)) {
+            match ready!(this.poll_message(cx)) {
                 Some(Ok(Message::Binary(message))) => this.message = message,
                 // Pings are answered, and a close is, by the library.
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_))) => {}
@@ -77,7 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
                     let why = "what came is not WebSocket";
                     return Poll::Ready(Err(this.end(cx, CloseCode::Protocol, why)));
                 }
-                Some(Err(e)) => return closed(e).map_or(Poll::Ready(Ok(())), |e| Poll::Ready(Err(e))),
+                Some(Err(e)) => return Poll::Ready(Err(broken(e))),
                 None => return Poll::Ready(Ok(())),
             }
         }
@@ -88,30 +143,72 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let mut inner = Pin::new(&mut self.get_mut().inner);
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         // Waits until the last message is on its way, and answers to pings are: so that one waits at most, and has room.
-        ready!(inner.as_mut().poll_flush(cx)).map_err(broken)?;
+        ready!(self.step(cx, |protocol, stream| protocol.flush(stream))).map_err(broken)?;
         let size = buf.len().min(MOST_WRITTEN);
-        inner.start_send(Message::Binary(Bytes::copy_from_slice(&buf[..size]))).map_err(broken)?;
-        Poll::Ready(Ok(size))
+        let message = Message::Binary(Bytes::copy_from_slice(&buf[..size]));
+        // It is taken also when it does not all go out at once.
+        let written = self.step(cx, |protocol, stream| protocol.write(stream, message));
+        self.blocked = written.is_pending();
+        match written {
+            Poll::Ready(Err(e)) => Poll::Ready(Err(broken(e))),
+            _ => Poll::Ready(Ok(size)),
+        }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(cx).map_err(broken)
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = ready!(self.step(cx, |protocol, stream| protocol.flush(stream)));
+        self.blocked = false;
+        Poll::Ready(closed(flushed))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let closing = ready!(Pin::new(&mut self.get_mut().inner).poll_close(cx));
-        Poll::Ready(closing.or_else(|e| closed(e).map_or(Ok(()), Err)))
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let is_closing = std::mem::replace(&mut self.closing, true);
+        let closing = self.step(cx, |protocol, stream| match is_closing {
+            true => protocol.flush(stream),
+            false => protocol.close(stream, None),
+        });
+        closing.map(closed)
     }
 }
 
-/// The error for a stream, but for the end that both sides have agreed on.
-fn closed(error: Error) -> Option<io::Error> {
-    match error {
-        Error::ConnectionClosed | Error::AlreadyClosed => None,
-        error => Some(broken(error)),
+/// A stream as the library wants one: what it does not do at once it does not do, and the task is woken when it would.
+struct AtOnce<'a, 'b, S> {
+    stream: &'a mut S,
+    cx: &'a mut Context<'b>,
+}
+
+impl<S: AsyncRead + Unpin> Read for AtOnce<'_, '_, S> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut buf = ReadBuf::new(buf);
+        at_once(Pin::new(&mut *self.stream).poll_read(self.cx, &mut buf))?;
+        Ok(buf.filled().len())
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Write for AtOnce<'_, '_, S> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        at_once(Pin::new(&mut *self.stream).poll_write(self.cx, buf))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        at_once(Pin::new(&mut *self.stream).poll_flush(self.cx))
+    }
+}
+
+fn at_once<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
+    match poll {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+/// The end that both sides have agreed on is no error.
+fn closed(result: Result<(), Error>) -> io::Result<()> {
+    match result {
+        Err(Error::ConnectionClosed | Error::AlreadyClosed) => Ok(()),
+        result => result.map_err(broken),
     }
 }
 
@@ -126,6 +223,7 @@ fn broken(error: Error) -> io::Error {
 mod tests {
     use futures_util::{SinkExt, StreamExt};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio_tungstenite::WebSocketStream;
 
     use super::super::upgrade;
     use super::*;
@@ -137,7 +235,8 @@ mod tests {
     async fn ask(request: &str, origins: &[&str]) -> (io::Result<WebSocket<DuplexStream>>, String, DuplexStream) {
         let (mut client, server) = duplex(4 * SMALLEST_BOUND);
         let origins: Vec<_> = origins.iter().map(ToString::to_string).collect();
-        let accepting = tokio::spawn(async move { upgrade::accept(server, &origins, 1024).await });
+        let bound = Bound { stranger: 1024, guest: 4 * SMALLEST_BOUND, life: Life::new() };
+        let accepting = tokio::spawn(async move { upgrade::accept(server, &origins, bound).await });
         for piece in request.as_bytes().chunks(7) {
             client.write_all(piece).await.unwrap();
         }
@@ -251,6 +350,29 @@ mod tests {
         client.close(None).await.unwrap();
         assert_eq!(server.read(&mut [0; 8]).await.unwrap(), 0);
         assert!(matches!(client.next().await, Some(Ok(Message::Close(_)))));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_vanishes_ends_the_stream() {
+        let (mut server, client) = connected().await;
+        drop(client);
+        assert_eq!(server.read(&mut [0; 8]).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_is_in_may_send_more_at_once() {
+        let (mut server, mut client) = connected().await;
+        client.send(binary(b"in")).await.unwrap();
+        server.read_exact(&mut [0; 2]).await.unwrap();
+        server.bound.life.let_in();
+        let sending = tokio::spawn(async move {
+            client.send(Message::Binary(vec![7; SMALLEST_BOUND + 1].into())).await.unwrap();
+            client
+        });
+        let mut read = vec![0; SMALLEST_BOUND + 1];
+        server.read_exact(&mut read).await.unwrap();
+        assert!(read.iter().all(|byte| *byte == 7));
+        drop(sending.await.unwrap());
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use super::{Effects, Now, Publisher, Router, Waiter};
 use crate::broker::session::{Incoming, LinkId};
 use crate::broker::topics::SessionKey;
 use crate::message::QoS;
-use crate::mqtt::{Ack, Packet, PacketId, Publish, Reason, Version};
+use crate::mqtt::{Ack, Packet, PacketId, Publish, Reason, Version, topic};
 use crate::store::{Handshake, QueueId};
 
 /// For how many entries a publisher waits, by the number of the publish.
@@ -61,10 +61,9 @@ impl Router {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let Some(connection) = session.connection else { return };
         let Some(id) = publish.id else {
-            if self.may_publish(key, &publish.message.topic) {
-                self.publish(Origin::Client(key), publish.message, now, effects);
-            } else {
-                self.refused += 1;
+            match self.may_publish(key, &publish.message.topic) {
+                Ok(()) => self.publish(Origin::Client(key), publish.message, now, effects),
+                Err(_) => self.refused += 1,
             }
             return;
         };
@@ -79,9 +78,9 @@ impl Router {
             }
         }
         let number = self.publishes;
-        let refused = if !self.may_publish(key, &publish.message.topic) {
+        let refused = if let Err(reason) = self.may_publish(key, &publish.message.topic) {
             self.refused += 1;
-            Some(Reason::NOT_AUTHORIZED)
+            Some(reason)
         } else {
             if qos == QoS::ExactlyOnce
                 && let Some(session) = self.session(key)
@@ -115,10 +114,14 @@ impl Router {
         }
     }
 
-    fn may_publish(&self, key: SessionKey, topic: &str) -> bool {
-        let Some(session) = self.sessions.get(&key) else { return false };
+    fn may_publish(&self, key: SessionKey, topic: &str) -> Result<(), Reason> {
+        if topic::is_too_deep(topic) {
+            return Err(Reason::TOPIC_NAME_INVALID);
+        }
+        let session = self.sessions.get(&key).ok_or(Reason::UNSPECIFIED)?;
         let trusted = session.connection.is_some_and(|c| c.trusted);
-        trusted || self.access.may_publish(session.user.as_deref(), &session.client_id, topic)
+        let may = trusted || self.access.may_publish(session.user.as_deref(), &session.client_id, topic);
+        if may { Ok(()) } else { Err(Reason::NOT_AUTHORIZED) }
     }
 
     /// PUBREL: the client will not send this message again.

@@ -15,6 +15,11 @@ use crate::clock::Timestamp;
 use crate::message::{Message, QoS};
 use crate::mqtt::{Connect, Reason, Version, Will, topic};
 
+/// The memory that the user properties of a will may take, each with that of its place and its two texts: a property of
+/// five bytes takes twenty times as much, and may come from somebody who is not known yet.
+const MOST_USER_PROPERTIES: usize = 256 * 1024;
+const USER_PROPERTY: usize = 128;
+
 const CLEAN_START: u8 = 0x02;
 const WILL: u8 = 0x04;
 const WILL_RETAIN: u8 = 0x20;
@@ -106,8 +111,14 @@ fn read_will(flags: u8, v5: bool, from: &mut Cursor, at: Timestamp) -> Result<Wi
     let mut delay = Duration::ZERO;
     let mut forwarded = Forwarded::default();
     if v5 {
-        let mut properties = Properties::read(from)?;
+        let (mut properties, mut taken) = (Properties::read(from)?, 0);
         while let Some(property) = properties.next()? {
+            if let Property::User(name, value) = property {
+                taken += USER_PROPERTY + name.len() + value.len();
+                if taken > MOST_USER_PROPERTIES {
+                    return bad(Reason::PACKET_TOO_LARGE, "a will with more user properties than there is room for");
+                }
+            }
             match property {
                 Property::WillDelay(seconds) => delay = Duration::from_secs(seconds.into()),
                 property if forwarded.take(&property) => {}

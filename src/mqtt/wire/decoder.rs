@@ -9,6 +9,9 @@ use super::{Error, acks, bad, connack, connect, publish, subscribe};
 use crate::clock::Timestamp;
 use crate::mqtt::{Packet, Reason, Version};
 
+/// The largest CONNECT taken, in bytes, whatever other packets may be: it comes from somebody who is not known yet.
+pub const MOST_CONNECT: usize = 256 * 1024;
+
 /// Reads the packets of one connection.
 #[derive(Debug)]
 pub(super) struct Decoder {
@@ -40,10 +43,15 @@ impl Decoder {
         self.version
     }
 
+    fn max_packet(&self) -> u32 {
+        let most = if self.version.is_none() { MOST_CONNECT as u32 } else { u32::MAX };
+        self.max_packet.min(most)
+    }
+
     /// The packet that `bytes` begin with, or how much of it is missing. What is wrong with its header is told at once.
     pub(super) fn next(&mut self, bytes: &[u8], at: Timestamp) -> Result<Next, Error> {
         let Some(header) = Header::read(bytes)? else { return Ok(Next::Needs(bytes.len() + 1)) };
-        let kind = header.check(self.peer, self.version, self.max_packet)?;
+        let kind = header.check(self.peer, self.version, self.max_packet())?;
         let Some(body) = bytes.get(header.len..header.total()) else { return Ok(Next::Needs(header.total())) };
         let packet = self.packet(header, kind, Cursor::new(body), at)?;
         Ok(Next::Packet(packet, header.total()))
@@ -54,7 +62,7 @@ impl Decoder {
         let Some(header) = Header::read(memory)?.filter(|header| header.total() == memory.len()) else {
             return bad(Reason::MALFORMED, "a packet of another length than it says");
         };
-        let kind = header.check(self.peer, self.version, self.max_packet)?;
+        let kind = header.check(self.peer, self.version, self.max_packet())?;
         self.packet(header, kind, Cursor::sharing(memory, header.len), at)
     }
 

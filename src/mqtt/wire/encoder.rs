@@ -113,16 +113,23 @@ impl Encoder {
             let what = "a PUBLISH of QoS 1 or 2 needs a packet identifier";
             return Err(Error::Io(std::io::Error::new(std::io::ErrorKind::InvalidInput, what)));
         }
-        let said = if publish.topic_alias.is_some() { Said::Plainly } else { self.aliases.say(&message.topic) };
-        let head = match said {
-            Said::Plainly => Head::new(publish, self.version, &message.topic, publish.topic_alias),
-            Said::WithNew(alias) => Head::new(publish, self.version, &message.topic, Some(alias)),
-            Said::ByAlias(alias) => Head::new(publish, self.version, "", Some(alias)),
+        let mut said = if publish.topic_alias.is_some() { Said::Plainly } else { self.aliases.say(&message.topic) };
+        let (head, length) = loop {
+            let head = match said {
+                Said::Plainly => Head::new(publish, self.version, &message.topic, publish.topic_alias),
+                Said::WithNew(alias) => Head::new(publish, self.version, &message.topic, Some(alias)),
+                Said::ByAlias(alias) => Head::new(publish, self.version, "", Some(alias)),
+            };
+            let length = self.length(|count| {
+                head.write(count);
+                count.bytes += message.payload.len();
+            });
+            match (length, said) {
+                // It may be the alias that is too much: another message sets it.
+                (Err(Error::TooLarge), Said::WithNew(_)) => said = Said::Plainly,
+                (length, _) => break (head, length?),
+            }
         };
-        let length = self.length(|count| {
-            head.write(count);
-            count.bytes += message.payload.len();
-        })?;
         let bytes = out.bytes();
         bytes.u8(head.first_byte());
         bytes.var(length);

@@ -25,8 +25,7 @@ impl Forwarded {
     /// Takes a property if it is one of them.
     pub(super) fn take(&mut self, property: &Property) -> bool {
         match *property {
-            Property::PayloadFormat(false) => {} // the same as without it
-            Property::PayloadFormat(true) => self.get().utf8 = true,
+            Property::PayloadFormat(utf8) => self.get().utf8 = Some(utf8),
             Property::MessageExpiry(seconds) => self.get().expiry = Some(seconds),
             Property::ContentType(text) => self.get().content_type = Some(text.into()),
             Property::ResponseTopic(text) => self.get().response_topic = Some(text.into()),
@@ -51,7 +50,7 @@ pub(super) fn forwarded(message: &Message, expiry: Option<u32>) -> impl Iterator
     let properties = message.properties.as_deref();
     let single = properties.map(|p| {
         [
-            p.utf8.then_some(Property::PayloadFormat(true)),
+            p.utf8.map(Property::PayloadFormat),
             expiry.map(Property::MessageExpiry),
             p.content_type.as_deref().map(Property::ContentType),
             p.response_topic.as_deref().map(Property::ResponseTopic),

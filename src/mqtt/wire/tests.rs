@@ -192,7 +192,7 @@ fn random_connack(r: &mut Rng, version: Version) -> ConnAck {
 
 fn random_message(r: &mut Rng, v5: bool) -> Message {
     let properties = Properties {
-        utf8: r.bool(),
+        utf8: r.bool().then_some(true),
         expiry: r.bool().then(|| pick(r, &[0, 1, 3600, u32::MAX])),
         content_type: r.bool().then(|| text(r)),
         response_topic: r.bool().then(|| text(r)),

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use fieldpost::mqtt::{Packet, Reason, Version};
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -244,4 +244,70 @@ async fn guessing_passwords_becomes_slow() {
         }
     }
     assert!((9..=13).contains(&refused[0]) && refused[1] >= 17, "{refused:?} looked at, and not looked at");
+}
+
+#[tokio::test]
+async fn a_guesser_keeps_no_user_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("users");
+    add_user(&users, "ada", "secret").await;
+    let config = format!("{}max-clients = 1\nmax-waiting = 40\n{ALL}", listed(&users));
+    let gateway = Gateway::start(&config).await;
+    let login = |user: &str, password: &str| {
+        let mut connect = raw::connect(Version::V5, user, 0);
+        connect.user = Some(user.into());
+        connect.password = Some(password.to_owned().into());
+        connect
+    };
+    let mut guessing = Vec::new();
+    for _ in 0..30 {
+        guessing.push(raw::Raw::connect(&gateway, login("eve", "guess")).await);
+    }
+    // Those who wait for the next look take no place of a client, and not the turn of another user at their address.
+    for _ in 0..2 {
+        let mut raw = raw::Raw::connect(&gateway, login("ada", "secret")).await;
+        let answer = timeout(PATIENCE / 2, raw.next()).await.expect("no waiting behind the guesser");
+        let Packet::ConnAck(ack) = answer else { panic!("{answer:?}") };
+        assert_eq!(ack.reason, Reason::SUCCESS);
+        raw.send(Packet::Disconnect { reason: Reason::SUCCESS, expiry: None }).await;
+        gateway.until("the place is free again", |s| s["status"]["broker"]["clients"] == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_hash_by_argon2_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("users");
+    // As mosquitto_passwd 2.1 writes them.
+    let hash = "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+    std::fs::write(&users, format!("ada:{hash}\n")).unwrap();
+    let gateway = Gateway::start(&format!("{}{ALL}", listed(&users))).await;
+    for (password, code) in [("password", 0), ("Password", 4)] {
+        let args = ["-u", "ada", "-P", password, "-t", "t", "-m", "x"];
+        assert_eq!(mosquitto::run(&gateway, "mosquitto_pub", &args).await.0, Some(code), "{password}");
+    }
+}
+
+#[tokio::test]
+async fn ctrl_c_at_the_prompt_leaves_the_terminal_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("users");
+    let add = format!("{} user add {} ada", env!("CARGO_BIN_EXE_fieldpost"), users.display());
+    let mut command = Command::new("script");
+    let shell = format!("trap : INT; {add}; echo ended with $?; stty -a");
+    command.args(["--quiet", "--return", "--command", &shell, "/dev/null"]).env("SHELL", "/bin/sh");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut shown = Vec::new();
+    let said = |shown: &[u8], what: &str| String::from_utf8_lossy(shown).contains(what);
+    while !said(&shown, "Password for ada") {
+        assert_ne!(timeout(PATIENCE, stdout.read_buf(&mut shown)).await.expect("it asks").unwrap(), 0);
+    }
+    // The terminal is made quiet just behind the question.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    stdin.write_all(b"\x03").await.unwrap();
+    timeout(PATIENCE, stdout.read_to_end(&mut shown)).await.expect("it ends").unwrap();
+    assert!(said(&shown, "ended with 130") && said(&shown, " echo "), "{}", String::from_utf8_lossy(&shown));
+    assert!(!users.exists());
+    drop(stdin);
 }

@@ -265,7 +265,7 @@ fn packet(random: &mut fastrand::Rng) -> Packet {
 
 fn message(random: &mut fastrand::Rng) -> Message {
     let properties = Properties {
-        utf8: random.bool(),
+        utf8: [None, Some(false), Some(true)][random.usize(..3)],
         expiry: random.bool().then_some(1),
         content_type: random.bool().then(|| "text/plain".into()),
         response_topic: random.bool().then(|| "fuzz/answer".into()),

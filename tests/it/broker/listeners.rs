@@ -2,7 +2,9 @@
 //! its doors.
 
 use std::path::Path;
+use std::time::Duration;
 
+use fieldpost::message::QoS;
 use fieldpost::mqtt::{ConnAck, Packet, Reason, Version};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -168,6 +170,8 @@ async fn a_certificate_names_its_user() {
         let answer = paho.ask("c", "connect", step(port, certificate, user)).await;
         assert_eq!(answer["reason"], reason, "{port} {certificate:?} {user:?}");
     }
+    let anonymous = paho.ask("c", "connect", step(optional, None, None)).await;
+    assert_eq!(anonymous["reason"], 0x87);
     for (port, certificate) in [(required, None), (required, Some("stranger")), (optional, Some("stranger"))] {
         let answer = paho.attempt("x", "connect", step(port, certificate, Some("ada"))).await;
         assert!(!answer["error"].is_null(), "{port} {certificate:?}: {answer}");
@@ -267,4 +271,99 @@ async fn a_long_keep_alive_is_cut_short_where_the_client_can_be_told() {
         assert_eq!((ack.reason, ack.server_keep_alive), (Reason::SUCCESS, told), "{version:?} {seconds}");
         assert_ne!(*ack, ConnAck::new(Reason::UNSPECIFIED));
     }
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_has_checked_counts_for_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    Authority::new(at, "ca").certify("server", "gateway");
+    let port = port::free();
+    let config = format!(
+        "[broker]\nlisten = \"@mqtt@\"\nanonymous = \"always\"\n\
+         [[broker.acl]]\nuser = \"ada\"\nread = [\"secret\"]\n\
+         [[broker.acl]]\nread = [\"%u/#\", \"open\"]\n\
+         [[broker.listener]]\nlisten = \"127.0.0.1:{port}\"\n\
+         tls = {{ certificate = \"{0}/server.pem\", key = \"{0}/server.key\", clients = \"{0}/ca.pem\", user-from-certificate = true }}\n",
+        at.display()
+    );
+    let gateway = Gateway::start(&config).await;
+    let mut paho = Paho::start(&gateway);
+    paho.connect("c", json!({"v": 5, "user": "ada", "password": "x"})).await;
+    let filters = json!([["secret", 1], ["ada/x", 1], ["open", 1]]);
+    assert_eq!(paho.ask("c", "subscribe", json!({"filters": filters})).await["reasons"], json!([0x87, 0x87, 1]));
+}
+
+#[tokio::test]
+async fn bytes_within_a_packet_keep_the_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let ([_, websocket, _], config) = all_kinds(folder.path());
+    let gateway = Gateway::start(&config).await;
+    // Without an id: two clients with the same would drive each other out.
+    let mut connect = raw::connect(Version::V5, "", 0);
+    connect.keep_alive = Duration::from_secs(1);
+    let publish = Packet::Publish(raw::publish(1, QoS::AtLeastOnce, "t", "slow"));
+    let (connect, publish) = (Packet::Connect(Box::new(connect)), raw::bytes(Version::V5, &[publish]).await);
+    let connect = raw::bytes(Version::V5, &[connect]).await;
+    let frame = |bytes: &[u8]| [&[0x82, 0x80 | bytes.len() as u8, 0, 0, 0, 0], bytes].concat();
+    let upgrade = "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n";
+    let mut plain = TcpStream::connect(("127.0.0.1", gateway.mqtt_port())).await.unwrap();
+    plain.write_all(&connect).await.unwrap();
+    let mut framed = TcpStream::connect(("127.0.0.1", websocket)).await.unwrap();
+    framed.write_all(upgrade.as_bytes()).await.unwrap();
+    framed.write_all(&frame(&connect)).await.unwrap();
+    let (plain_bytes, framed_bytes) = (publish.clone(), frame(&publish));
+    // Twelve bytes take four seconds, and one and a half is what a silent client has.
+    let pieces = plain_bytes.chunks(1).take(11).zip(framed_bytes.chunks(1).take(11));
+    for (one, other) in pieces {
+        plain.write_all(one).await.unwrap();
+        framed.write_all(other).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(350)).await;
+    }
+    plain.write_all(&plain_bytes[11..]).await.unwrap();
+    framed.write_all(&framed_bytes[11..]).await.unwrap();
+    for stream in [&mut plain, &mut framed] {
+        let mut came = Vec::new();
+        // PUBACK 1: nobody is subscribed.
+        while !came.windows(5).any(|part| part == [0x40, 3, 0, 1, 0x10]) {
+            let read = timeout(PATIENCE, stream.read_buf(&mut came)).await.expect("an answer").unwrap();
+            assert_ne!(read, 0, "cut off: {came:02x?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_comes_with_connect_counts_for_flow_control() {
+    let gateway = Gateway::start("[broker]\nlisten = \"@mqtt@\"\nreceive-maximum = 2\n").await;
+    for (count, told) in [(2, None), (3, Some(Reason::RECEIVE_MAXIMUM_EXCEEDED))] {
+        let mut packets = vec![Packet::Connect(Box::new(raw::connect(Version::V5, "c", 0)))];
+        // Of QoS 2, so that none is at its end when the next is counted.
+        packets.extend((1..=count).map(|id| Packet::Publish(raw::publish(id, QoS::ExactlyOnce, "t", "x"))));
+        let mut stream = raw::socket(&gateway).await;
+        stream.write_all(&raw::bytes(Version::V5, &packets).await).await.unwrap();
+        let mut framed = fieldpost::mqtt::wire::Framed::client(stream, Version::V5, 1 << 20);
+        let mut came = Vec::new();
+        while came.len() < 2 {
+            came.extend(timeout(PATIENCE, framed.recv()).await.expect("an answer").unwrap());
+        }
+        assert!(matches!(&came[0], Packet::ConnAck(ack) if ack.reason == Reason::SUCCESS), "{came:?}");
+        let disconnect =
+            came.iter().find_map(|p| if let Packet::Disconnect { reason, .. } = p { Some(*reason) } else { None });
+        assert_eq!(disconnect, told, "{came:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_topic_with_too_many_levels_costs_its_message_only() {
+    let gateway = Gateway::start("").await;
+    let topic = "/".repeat(300);
+    let mut raw = Raw::connect(&gateway, raw::connect(Version::V5, "deep", 0)).await;
+    raw.next().await;
+    raw.send(Packet::Publish(raw::publish(0, QoS::AtMostOnce, &topic, "x"))).await;
+    raw.send(Packet::Publish(raw::publish(1, QoS::AtLeastOnce, &topic, "x"))).await;
+    assert!(matches!(raw.next().await, Packet::PubAck(ack) if ack.reason == Reason::TOPIC_NAME_INVALID));
+    raw.send(Packet::Publish(raw::publish(2, QoS::ExactlyOnce, &topic, "x"))).await;
+    assert!(matches!(raw.next().await, Packet::PubRec(ack) if ack.reason == Reason::TOPIC_NAME_INVALID));
+    gateway.until("three are refused", |s| s["status"]["broker"]["refused"] == 3).await;
 }

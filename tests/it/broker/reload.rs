@@ -99,3 +99,50 @@ async fn certificates_are_renewed_while_clients_stay() {
     paho.publish("after", "t", "x", 1).await;
     assert_eq!(paho.payloads("before", 1).await, ["x"]);
 }
+
+#[tokio::test]
+async fn who_came_by_a_certificate_that_is_good_no_more_has_to_leave() {
+    let folder = tempfile::tempdir().unwrap();
+    let (at, port) = (folder.path(), port::free());
+    Authority::new(at, "ca").certify("server", "gateway");
+    Authority::new(at, "clients").certify("meter", "meter");
+    let config = |more: &str| {
+        format!(
+            "[broker]\nlisten = \"@mqtt@\"\nanonymous = \"always\"\n[[broker.listener]]\nlisten = \"127.0.0.1:{port}\"\n\
+             tls = {{ certificate = \"{0}/server.pem\", key = \"{0}/server.key\", clients = \"{0}/clients.pem\"{more} }}\n",
+            at.display()
+        )
+    };
+    let gateway = Gateway::start(&config(", user-from-certificate = true")).await;
+    let mut paho = Paho::start(&gateway);
+    let bare = || json!({"v": 5, "port": port, "ca": at.join("ca.pem")});
+    let certified = || {
+        let mut step = bare();
+        step["certificate"] = json!(at.join("meter.pem"));
+        step["key"] = json!(at.join("meter.key"));
+        step
+    };
+    paho.connect("meter", certified()).await;
+    paho.connect("bare", bare()).await;
+    // Nothing about certificates of clients has changed.
+    Authority::new(at, "ca").certify("server", "gateway");
+    gateway.reload(DONE).await;
+    paho.publish("meter", "t", "still here", 1).await;
+    // Other authorities.
+    Authority::new(at, "clients").certify("meter", "meter");
+    gateway.reload(DONE).await;
+    assert_eq!(paho.ask("meter", "lost", json!({})).await["reason"], 0x98);
+    paho.publish("bare", "t", "still here", 1).await;
+    // They count for something else.
+    paho.connect("meter", certified()).await;
+    gateway.configure(&config(""));
+    gateway.reload(DONE).await;
+    assert_eq!(paho.ask("meter", "lost", json!({})).await["reason"], 0x98);
+    // Nobody may be without one.
+    paho.connect("meter", certified()).await;
+    gateway.configure(&config(", require-certificate = true"));
+    gateway.reload(DONE).await;
+    assert_eq!(paho.ask("bare", "lost", json!({})).await["reason"], 0x98);
+    let log = gateway.log();
+    assert!(log.contains("other authorities vouch for clients now"), "{log}");
+}

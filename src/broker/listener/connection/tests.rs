@@ -1,5 +1,6 @@
 //! A connection whose task panics: it ends, and nothing else does.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -38,26 +39,26 @@ async fn a_panic_ends_its_connection_only() {
     good.send(vec![connect, Packet::Subscribe(Box::new(subscribe))]).await;
 
     let house = Arc::new(House::new(&config));
-    let (place, permit) = (house.room.enter(), house.clients.clone().try_acquire_owned().unwrap());
-    let (_doors, door) = watch::channel(doors.remove(0));
+    let (place, permit) = (house.room.enter(IpAddr::from([127, 0, 0, 1])), house.clients.clone().try_acquire_owned().unwrap());
+    let (_doors, mut door) = watch::channel(doors.remove(0));
     let will = Will { message: Message::new("will", "it panicked"), delay: Duration::ZERO };
     let connect = Connect { will: Some(will), ..Connect::new(Version::V5, "mine") };
     let link = broker.open(false).await;
-    link.send(vec![Packet::Connect(Box::new(connect.clone()))]).await;
-    let mut connection = Connection {
-        peer: ([127, 0, 0, 1], 1).into(),
-        broker: broker.clone(),
-        house: house.clone(),
-        door,
-        config: Arc::new(crate::broker::listener::config::Config::plain("127.0.0.1:0")),
+    link.send(vec![Packet::Connect(Box::new(connect))]).await;
+    let guest = Guest {
+        from: [127, 0, 0, 1].into(),
+        version: Version::V5,
+        keep_alive: Duration::ZERO,
+        admission: Admission { identity: Identity::Anonymous, trust: None },
+        quota: Quota::new(Version::V5, 10),
+        life: Life::new(),
     };
     // As `serve` does it: all that it holds is in the task.
     let panicked = tokio::spawn(async move {
         let _held = (place, permit);
-        let quota = Quota::new(Version::V5, 10);
-        let (reader, writer) =
+        let wire =
             (Reader::client(Mine(b"\xd0\0"), Version::V5, 1024), Writer::new(tokio::io::sink(), Version::V5));
-        connection.carry(reader, writer, link, &connect, &Identity::Anonymous, quota).await
+        guest.carry(wire, link, Vec::new(), &mut door).await
     });
     assert!(panicked.await.unwrap_err().is_panic());
     let mut came = Vec::new();

@@ -324,7 +324,7 @@ fn packet(random: &mut fastrand::Rng) -> Packet {
 
 fn message(random: &mut fastrand::Rng) -> Message {
     let properties = Properties {
-        utf8: random.bool(),
+        utf8: random.bool().then(|| random.bool()),
         expiry: random.bool().then_some(random.u32(..3)),
         content_type: random.bool().then(|| "text/plain".into()),
         response_topic: random.bool().then(|| "fuzz/answer".into()),

@@ -77,7 +77,7 @@ fn connect_with_everything() {
         b"\0\x01w\0\x04gone\0\x04user\0\x02pw",
     ];
     will.properties = Some(Box::new(Properties {
-        utf8: true,
+        utf8: Some(true),
         expiry: Some(0),
         content_type: Some("t".into()),
         response_topic: Some("r".into()),
@@ -143,7 +143,7 @@ fn publish_of_each_version() {
     is(&OLD, Peer::Client, b"\x30\x06\0\x04\xEF\xBB\xBFa", publish(message("\u{FEFF}a", b"", QoS::AtMostOnce), 0));
     let mut all = message("a", b"\xFF", QoS::AtMostOnce);
     all.properties = Some(Box::new(Properties {
-        utf8: true,
+        utf8: Some(true),
         expiry: Some(0),
         content_type: Some("t".into()),
         response_topic: Some("r/r".into()),
@@ -160,8 +160,10 @@ fn publish_of_each_version() {
     // A server's has the identifiers of all subscriptions that it came by.
     let came_by = Publish { subscription_ids: vec![5, 268_435_455, 5], ..publish(all, 0) };
     is(&FIVE, Peer::Server, &packet(0x30, &body(b"\x0B\x05\x0B\xFF\xFF\xFF\x7F\x0B\x05")), came_by);
-    // Payload format 0 is the same as none.
-    is(&FIVE, Peer::Client, b"\x30\x06\0\x01a\x02\x01\0", publish(message("a", b"", QoS::AtMostOnce), 0));
+    // Payload format 0 says what none says, and is forwarded unchanged all the same.
+    let mut bytes = message("a", b"", QoS::AtMostOnce);
+    bytes.properties = Some(Box::new(Properties { utf8: Some(false), ..Properties::default() }));
+    is(&FIVE, Peer::Client, b"\x30\x06\0\x01a\x02\x01\0", publish(bytes, 0));
 }
 
 #[test]

@@ -99,16 +99,21 @@ fn a_packet_larger_than_the_peer_takes_is_left_out_and_sets_no_alias() {
     encoder.set_limits(Limits { max_packet: Some(100), topic_aliases: 10, ..Limits::default() });
     let mut outbox = Outbox::default();
     // Two of header, two of length, twelve of topic, one of properties and three for the alias.
-    let (fits, too_large) = (publish("plant7/level", 80), Packet::Publish(publish("plant7/level", 81)));
+    let (fits, too_large) = (publish("plant7/level", 80), Packet::Publish(publish("plant7/level", 84)));
     assert!(matches!(encoder.encode(&too_large, None, &mut outbox), Err(Error::TooLarge)));
     assert_eq!(outbox.len(), 0);
+    // What fits without an alias goes without.
+    for payload in [81, 83] {
+        encoder.encode(&Packet::Publish(publish("plant7/level", payload)), None, &mut outbox).unwrap();
+        assert_eq!(written(&mut outbox).len(), payload + 17);
+    }
     encoder.encode(&Packet::Publish(fits), None, &mut outbox).unwrap();
     let bytes = written(&mut outbox);
     assert_eq!(bytes.len(), 100);
     assert!(bytes.windows(12).any(|part| part == b"plant7/level"), "the topic is said with its alias");
     // By its alias it has room for more.
     encoder.encode(&too_large, None, &mut outbox).unwrap();
-    assert_eq!(outbox.len(), 89);
+    assert_eq!(outbox.len(), 92);
     let oversized = Packet::Subscribe(Box::new(Subscribe {
         id: id(1),
         filters: vec![("x".repeat(70_000).into(), SubscribeOptions::default())],
