@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -68,7 +69,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
                     let why = "a message is larger than this broker takes";
                     return Poll::Ready(Err(this.end(cx, CloseCode::Size, why)));
                 }
-                Some(Err(Error::Protocol(_))) => {
+                Some(Err(Error::Protocol(e))) if e != ProtocolError::ResetWithoutClosingHandshake => {
                     let why = "what came is not WebSocket";
                     return Poll::Ready(Err(this.end(cx, CloseCode::Protocol, why)));
                 }
@@ -102,10 +103,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
     }
 }
 
-/// The error for a stream, but for the end that both sides have agreed on.
+/// The error for a stream, but for the end that both sides have agreed on, and for the end of the connection below.
 fn closed(error: Error) -> Option<io::Error> {
     match error {
         Error::ConnectionClosed | Error::AlreadyClosed => None,
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
         error => Some(broken(error)),
     }
 }
@@ -184,6 +186,16 @@ mod tests {
             let (accepted, answer, _client) = ask(request, &[]).await;
             assert!(accepted.is_err() && answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_lost_ends_the_stream_as_one_of_tcp() {
+        let (mut server, mut client) = connected().await;
+        client.send(binary(b"all")).await.unwrap();
+        drop(client);
+        let mut came = Vec::new();
+        server.read_to_end(&mut came).await.unwrap();
+        assert_eq!(came, b"all");
     }
 
     #[tokio::test]
