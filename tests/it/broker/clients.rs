@@ -1,29 +1,37 @@
-//! Clients on paho-mqtt, told step by step what to do; tests/it/peers/mqtt_steps.py says which steps there are.
+//! Clients on paho-mqtt or MQTT.js, told step by step what to do; tests/it/peers/mqtt_steps.py says which steps there are.
 
 use std::process::Stdio;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use crate::support::process::PATIENCE;
-use crate::support::{Gateway, python};
+use crate::support::{Gateway, node, python};
 
 /// Several clients, each with a name, in one process.
-pub struct Paho {
+pub struct Clients {
     _child: Child,
     stdin: ChildStdin,
     stdout: Lines<BufReader<ChildStdout>>,
 }
 
-impl Paho {
-    /// Starts it; its clients connect to this gateway.
+impl Clients {
+    /// Clients on paho-mqtt, which connect to this gateway.
     pub fn start(gateway: &Gateway) -> Self {
-        let mut command = python::script("mqtt_steps.py");
-        command.args(["--port", &gateway.mqtt_port().to_string()]);
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn();
-        let mut child = child.expect("Python starts");
+        Self::run(python::script("mqtt_steps.py"), gateway)
+    }
+
+    /// Clients on MQTT.js, which connect to this gateway.
+    pub fn mqtt_js(gateway: &Gateway) -> Self {
+        Self::run(node::script("mqtt_steps.js"), gateway)
+    }
+
+    fn run(mut script: Command, gateway: &Gateway) -> Self {
+        script.args(["--port", &gateway.mqtt_port().to_string()]);
+        let child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn();
+        let mut child = child.expect("it starts");
         let stdin = child.stdin.take().expect("it is piped");
         let stdout = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         Self { _child: child, stdin, stdout }
@@ -39,7 +47,7 @@ impl Paho {
         serde_json::from_str(&line).unwrap()
     }
 
-    /// As [`Paho::attempt`]; an error fails the test.
+    /// As [`Clients::attempt`]; an error fails the test.
     pub async fn ask(&mut self, name: &str, what: &str, step: Value) -> Value {
         let answer = self.attempt(name, what, step.clone()).await;
         assert!(answer["error"].is_null(), "{name} {what} {step}: {answer}");

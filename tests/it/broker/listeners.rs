@@ -17,7 +17,7 @@ use crate::support::process::PATIENCE;
 use crate::support::{Authority, Gateway, port};
 
 /// A listener of each kind behind the plain one, in this order: TLS, WebSocket, WebSocket over TLS.
-fn all_kinds(folder: &Path) -> ([u16; 3], String) {
+pub fn all_kinds(folder: &Path) -> ([u16; 3], String) {
     let authority = Authority::new(folder, "ca");
     authority.certify("server", "gateway");
     let ports = [port::free(), port::free(), port::free()];

@@ -1,0 +1,3 @@
+//! Clients on paho-mqtt.
+
+pub use super::clients::{Clients as Paho, numbers};
