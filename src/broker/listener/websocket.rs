@@ -128,7 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
                     let why = "a message is larger than this broker takes";
                     return Poll::Ready(Err(this.end(cx, CloseCode::Size, why)));
                 }
-                Some(Err(Error::Protocol(_))) => {
+                Some(Err(Error::Protocol(e))) if e != ProtocolError::ResetWithoutClosingHandshake => {
                     let why = "what came is not WebSocket";
                     return Poll::Ready(Err(this.end(cx, CloseCode::Protocol, why)));
                 }
@@ -288,6 +288,16 @@ mod tests {
             let (accepted, answer, _client) = ask(request, &[]).await;
             assert!(accepted.is_err() && answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_lost_ends_the_stream_as_one_of_tcp() {
+        let (mut server, mut client) = connected().await;
+        client.send(binary(b"all")).await.unwrap();
+        drop(client);
+        let mut came = Vec::new();
+        server.read_to_end(&mut came).await.unwrap();
+        assert_eq!(came, b"all");
     }
 
     #[tokio::test]

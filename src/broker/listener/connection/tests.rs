@@ -39,7 +39,8 @@ async fn a_panic_ends_its_connection_only() {
     good.send(vec![connect, Packet::Subscribe(Box::new(subscribe))]).await;
 
     let house = Arc::new(House::new(&config));
-    let (place, permit) = (house.room.enter(IpAddr::from([127, 0, 0, 1])), house.clients.clone().try_acquire_owned().unwrap());
+    let (place, permit) =
+        (house.room.enter(IpAddr::from([127, 0, 0, 1])), house.clients.clone().try_acquire_owned().unwrap());
     let (_doors, mut door) = watch::channel(doors.remove(0));
     let will = Will { message: Message::new("will", "it panicked"), delay: Duration::ZERO };
     let connect = Connect { will: Some(will), ..Connect::new(Version::V5, "mine") };
@@ -56,8 +57,7 @@ async fn a_panic_ends_its_connection_only() {
     // As `serve` does it: all that it holds is in the task.
     let panicked = tokio::spawn(async move {
         let _held = (place, permit);
-        let wire =
-            (Reader::client(Mine(b"\xd0\0"), Version::V5, 1024), Writer::new(tokio::io::sink(), Version::V5));
+        let wire = (Reader::client(Mine(b"\xd0\0"), Version::V5, 1024), Writer::new(tokio::io::sink(), Version::V5));
         guest.carry(wire, link, Vec::new(), &mut door).await
     });
     assert!(panicked.await.unwrap_err().is_panic());
