@@ -46,8 +46,6 @@ pub(super) struct WebSocket<S> {
     is_guest: bool,
     /// Nothing more comes.
     ended: bool,
-    /// What was written last has not all gone to the stream.
-    blocked: bool,
     closing: bool,
 }
 
@@ -65,7 +63,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             .max_frame_size(most);
         let protocol = WebSocketContext::from_partially_read(early, Role::Server, Some(config));
         let message = Bytes::new();
-        Self { stream, protocol, message, bound, is_guest: false, ended: false, blocked: false, closing: false }
+        Self { stream, protocol, message, bound, is_guest: false, ended: false, closing: false }
     }
 
     /// Carries out a step of the protocol with what the stream takes and has at once.
@@ -150,7 +148,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
         let message = Message::Binary(Bytes::copy_from_slice(&buf[..size]));
         // It is taken also when it does not all go out at once.
         let written = self.step(cx, |protocol, stream| protocol.write(stream, message));
-        self.blocked = written.is_pending();
         match written {
             Poll::Ready(Err(e)) => Poll::Ready(Err(broken(e))),
             _ => Poll::Ready(Ok(size)),
@@ -159,7 +156,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = ready!(self.step(cx, |protocol, stream| protocol.flush(stream)));
-        self.blocked = false;
         Poll::Ready(closed(flushed))
     }
 
