@@ -67,7 +67,8 @@ impl Reason {
     }
 }
 
-/// A control packet of any version; what a version lacks is absent or at its default.
+/// A control packet of any version; what a version lacks is absent or at its default. There is no AUTH: neither side of
+/// ours offers or asks for enhanced authentication, so nobody may send it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Packet {
     Connect(Box<Connect>),
@@ -84,7 +85,6 @@ pub enum Packet {
     PingReq,
     PingResp,
     Disconnect { reason: Reason, expiry: Option<u32> },
-    Auth { reason: u8 },
 }
 
 /// CONNECT (MQTT 5.0, 3.1).

@@ -16,7 +16,7 @@
 //! | 10, 11 | UNSUBSCRIBE, UNSUBACK | client, server | `subscribe` |
 //! | 12, 13 | PINGREQ, PINGRESP | client, server | none |
 //! | 14 | DISCONNECT | both (3.1.1: client) | `acks` |
-//! | 15 | AUTH | nobody: we offer no authentication method | `acks` |
+//! | 15 | AUTH | nobody: we offer no authentication method | none |
 //!
 //! Below them, `properties` is what MQTT 5 has in every body, and `read` and `write` are the data types. What a peer may
 //! not send is refused where it is read, with the reason code that it is to be told; section numbers in the texts are

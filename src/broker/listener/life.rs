@@ -45,22 +45,30 @@ impl Life {
 
     /// A stream that tells here when bytes come.
     pub(super) fn of<S>(&self, stream: S) -> Heard<S> {
-        Heard { stream, life: self.clone() }
+        Heard { stream, life: self.clone(), bytes: 0 }
     }
 }
+
+/// So many bytes within a packet are a sign of life: who sends a large message over a slow line is not cut off, and who
+/// drips is. (Whole packets are told by others.)
+const SIGN: usize = 1000;
 
 /// A stream whose bytes are signs of life.
 #[derive(Debug)]
 pub(super) struct Heard<S> {
     stream: S,
     life: Life,
+    /// Bytes since the last sign.
+    bytes: usize,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
+        self.bytes += buf.filled().len() - before;
+        if self.bytes >= SIGN {
+            self.bytes = 0;
             let Signs { began, heard, .. } = &*self.life.0;
             heard.store(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
@@ -89,12 +97,15 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_single_byte_is_a_sign_of_life() {
-        let (near, mut far) = tokio::io::duplex(8);
+    async fn a_thousand_bytes_are_a_sign_of_life() {
+        let (near, mut far) = tokio::io::duplex(8000);
         let life = Life::new();
         let mut near = life.of(near);
         let began = life.heard();
         tokio::time::advance(Duration::from_secs(7)).await;
+        far.write_all(&[0; 999]).await.unwrap();
+        near.read_exact(&mut [0; 999]).await.unwrap();
+        assert_eq!(life.heard(), began);
         far.write_all(b"x").await.unwrap();
         near.read_u8().await.unwrap();
         assert_eq!(life.heard() - began, Duration::from_secs(7));

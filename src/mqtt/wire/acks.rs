@@ -1,5 +1,5 @@
-//! PUBACK, PUBREC, PUBREL, PUBCOMP (MQTT 5.0, 3.4 to 3.7), DISCONNECT (3.14) and AUTH (3.15): packets whose body is a
-//! reason, and may be left out in part. Pure.
+//! PUBACK, PUBREC, PUBREL, PUBCOMP (MQTT 5.0, 3.4 to 3.7), DISCONNECT (3.14): packets whose body is a reason, and may be
+//! left out in part. Pure.
 
 use super::header::{Kind, Peer};
 use super::properties::{self, Properties, Property, misplaced};
@@ -96,13 +96,6 @@ pub(super) fn write_disconnect<P: Put>(
     if version == Version::V5 {
         let list = || [expiry.map(Property::SessionExpiry), text.map(Property::ReasonString)].into_iter().flatten();
         write_reason(reason.0, list, to);
-    }
-}
-
-/// The body of an AUTH. We read none: nobody may send it to a peer that asked for no authentication.
-pub(super) fn write_auth<P: Put>(reason: u8, to: &mut P) {
-    if reason != 0 {
-        to.put(&[reason, 0]);
     }
 }
 

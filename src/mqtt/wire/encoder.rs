@@ -65,12 +65,11 @@ impl Encoder {
     }
 
     /// Puts a packet into `out`; `why` is its reason string instead of the one that its code has. What this version does
-    /// not have is left out: AUTH, and a DISCONNECT that is an error.
+    /// not have is left out: a DISCONNECT that is an error.
     pub(super) fn encode(&mut self, packet: &Packet, why: Option<&str>, out: &mut Outbox) -> Result<(), Error> {
         let v5 = self.version == Version::V5;
         let kind = match packet {
             Packet::Publish(publish) => return self.publish(publish, out),
-            Packet::Auth { .. } if !v5 => return Ok(()),
             Packet::Disconnect { reason, .. } if !v5 && *reason != Reason::SUCCESS => return Ok(()),
             Packet::Connect(_) => Kind::Connect,
             Packet::ConnAck(_) => Kind::ConnAck,
@@ -85,7 +84,6 @@ impl Encoder {
             Packet::PingReq => Kind::PingReq,
             Packet::PingResp => Kind::PingResp,
             Packet::Disconnect { .. } => Kind::Disconnect,
-            Packet::Auth { .. } => Kind::Auth,
         };
         let text = if v5 { self.text(packet, why) } else { None };
         match self.length(|count| self.body(packet, text, count)) {
@@ -178,7 +176,6 @@ impl Encoder {
             Packet::Unsubscribe { id, filters } => subscribe::write_unsubscribe(*id, filters, version, to),
             Packet::UnsubAck { id, reasons } => subscribe::write_unsuback(*id, reasons, version, text, to),
             Packet::Disconnect { reason, expiry } => acks::write_disconnect(*reason, *expiry, version, text, to),
-            Packet::Auth { reason } => acks::write_auth(*reason, to),
             Packet::PingReq | Packet::PingResp | Packet::Publish(_) => {}
         }
     }

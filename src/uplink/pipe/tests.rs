@@ -172,6 +172,19 @@ fn commands_come_down_and_are_acknowledged_when_the_router_says_so() {
 }
 
 #[test]
+fn a_topic_with_too_many_levels_is_acknowledged_and_goes_nowhere() {
+    let mut pipe = pipe();
+    let deep = format!("cmd{}", "/x".repeat(200));
+    assert_eq!(cloud(&mut pipe, Packet::Publish(publish(0, QoS::AtMostOnce, &deep))), nothing());
+    let came = cloud(&mut pipe, Packet::Publish(publish(1, QoS::AtLeastOnce, &deep)));
+    assert_eq!(came, to_cloud(Packet::PubAck(Ack::ok(id(1)))));
+    let came = cloud(&mut pipe, Packet::Publish(publish(2, QoS::ExactlyOnce, &deep)));
+    assert_eq!(came, to_cloud(Packet::PubRec(Ack::ok(id(2)))));
+    let came = cloud(&mut pipe, Packet::PubRel(Ack::ok(id(2))));
+    assert_eq!(came, to_cloud(Packet::PubComp(Ack::ok(id(2)))));
+}
+
+#[test]
 fn what_the_router_has_no_room_for_waits_unacknowledged_and_is_offered_again() {
     for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
         let answer = |reason| match qos {

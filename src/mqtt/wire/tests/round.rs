@@ -171,7 +171,6 @@ fn the_time_that_a_message_waited_is_taken_off_its_expiry() {
 fn what_3_1_1_does_not_have_is_not_said() {
     let shutting_down = Packet::Disconnect { reason: Reason::SERVER_SHUTTING_DOWN, expiry: None };
     assert_eq!(encode(Version::V311, &shutting_down), b"");
-    assert_eq!(encode(Version::V311, &Packet::Auth { reason: 0 }), b"");
     let unsuback = Packet::UnsubAck { id: id(1), reasons: vec![Reason::SUCCESS] };
     assert_eq!(encode(Version::V311, &unsuback), b"\xB0\x02\x00\x01");
     let suback = Packet::SubAck { id: id(1), reasons: vec![Reason(2), Reason::TOPIC_FILTER_INVALID] };
