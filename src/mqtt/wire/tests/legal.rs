@@ -223,6 +223,21 @@ fn subscribe_and_unsubscribe_of_each_version() {
 }
 
 #[test]
+fn a_bridge_of_mosquitto_s_is_given_what_it_cannot_ask_for() {
+    for (level, bridge) in [(4, false), (0x84, true)] {
+        let connect = [&b"\x10\x0D\0\x04MQTT"[..], &[level], b"\x02\0\0\0\x01c"].concat();
+        let subscribe = b"\x82\x13\0\x01\0\x01a\x01\0\x0A$share/g/a\x01";
+        let packets = decode(Peer::Client, None, &[&connect[..], subscribe].concat()).unwrap();
+        let [Packet::Connect(connect), Packet::Subscribe(subscribe)] = &packets[..] else { panic!("{packets:?}") };
+        assert_eq!(connect.version, Version::V311);
+        let given: Vec<_> =
+            subscribe.filters.iter().map(|(_, options)| (options.no_local, options.retain_as_published)).collect();
+        // Who shares cannot know whose message comes to it.
+        assert_eq!(given, [(bridge, bridge), (false, bridge)]);
+    }
+}
+
+#[test]
 fn their_answers_of_each_version() {
     let reasons = |codes: &[u8]| codes.iter().copied().map(Reason).collect::<Vec<_>>();
     let suback = |codes| Packet::SubAck { id: id(7), reasons: reasons(codes) };

@@ -97,7 +97,7 @@ fn connects() {
     turned_away(b"\x10\x0D\0\x04MQTX\x04\x02\0\0\0\x01c", no_version, "another protocol");
     turned_away(b"\x10\x0D\0\x04mqtt\x04\x02\0\0\0\x01c", no_version, "its name in small letters");
     turned_away(b"\x10\x0F\0\x06MQIsdp\x04\x02\0\0\0\x01c", no_version, "the old name with the new level");
-    for level in [0, 3, 6, 9, 0x84, 255] {
+    for level in [0, 3, 6, 9, 0x83, 0x85, 255] {
         turned_away(&connect(level, 2, b"\0\x01c"), no_version, "a level that is none");
     }
     turned_away(b"\x10\x00", BROKEN, "a CONNECT of nothing");
