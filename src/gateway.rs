@@ -7,6 +7,7 @@
 mod bridges;
 mod exchange;
 pub mod reload;
+mod thread;
 mod watchdog;
 
 use std::collections::HashMap;
@@ -35,6 +36,7 @@ use crate::store::{OpenError, Store};
 use crate::uplink::Uplink;
 use exchange::Exchange;
 use reload::Reload;
+use thread::Thread;
 
 /// Reports that wait for the exchange before a poller waits.
 const REPORTS: usize = 256;
@@ -59,6 +61,8 @@ pub struct Gateway {
     /// The broker, its listener and the page.
     rest: Stage,
     pulses: Vec<(String, Pulse)>,
+    /// Where the broker and its clients' connections run.
+    _thread: Thread,
 }
 
 /// Parts that are told to stop at the same time.
@@ -70,11 +74,11 @@ struct Stage {
 
 impl Stage {
     fn spawn(&mut self, name: impl Into<String>, part: impl Future<Output = ()> + Send + 'static) {
-        let name = name.into();
-        self.parts.spawn(async move {
-            part.await;
-            name
-        });
+        self.parts.spawn(named(name.into(), part));
+    }
+
+    fn spawn_on(&mut self, thread: &Thread, name: &str, part: impl Future<Output = ()> + Send + 'static) {
+        thread.spawn(&mut self.parts, named(name.into(), part));
     }
 
     /// Waits for a part to end; for ever when there is none.
@@ -93,6 +97,11 @@ impl Stage {
             tracing::warn!("{} part(s) did not stop in time", self.parts.len());
         }
     }
+}
+
+async fn named(name: String, part: impl Future<Output = ()>) -> String {
+    part.await;
+    name
 }
 
 /// Why a gateway does not start.
@@ -156,7 +165,8 @@ impl Gateway {
             broker_addresses.iter().map(ToString::to_string).collect(),
             pulse("the broker".into()),
         );
-        rest.spawn("the broker", task);
+        let thread = Thread::start("broker").map_err(StartError::Broker)?;
+        rest.spawn_on(&thread, "the broker", task);
 
         let reload = Arc::new(Reload::new(&config, broker.clone(), listeners.doors()));
         // The uplinks' sessions come before everything that publishes, so that nothing passes them by.
@@ -210,7 +220,8 @@ impl Gateway {
         let board =
             Board { gateway, buses, points: points_status, broker: broker_status, uplinks, store: store_status };
         rest.spawn("the page", admin.run(board.clone(), rest.stop.clone()));
-        rest.spawn("the listeners", listeners.run(broker.clone(), rest.stop.clone()));
+        let serving = listeners.run(broker.clone(), rest.stop.clone());
+        rest.spawn_on(&thread, "the listeners", serving);
         let id = config.gateway.id;
         broker.publish(vec![Message::retained(status::status_topic(&id), status::ONLINE)]).await;
         Ok(Self {
@@ -224,6 +235,7 @@ impl Gateway {
             uplinks: uplink_stage,
             rest,
             pulses,
+            _thread: thread,
         })
     }
 

@@ -9,14 +9,12 @@ use super::packet::{self, Publish, Received};
 use super::peer::Peer;
 use super::wire::Wires;
 
-/// Messages of one publisher without their PUBACK or PUBCOMP.
-pub const WINDOW: u32 = 100;
 /// Messages under way to one subscriber that gets everything: below what either broker would begin to drop, at QoS 0 as well.
 const UNDER_WAY: u64 = 3000;
 /// Bytes that one publisher gathers before they have to be written.
 const BATCH: usize = 64 * 1024;
 /// How long the last messages may take to arrive.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Who publishes to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +24,8 @@ pub struct Shape {
     pub subscribers: usize,
     /// Each publisher has a subscriber of its own; otherwise everybody gets everything.
     pub pairs: bool,
+    /// Messages of one publisher without their PUBACK or PUBCOMP.
+    pub window: u32,
 }
 
 /// One load.
@@ -78,13 +78,12 @@ impl Load {
         let mut run = Run::new(self, peer)?;
         let begun = Instant::now();
         run.go_on(begun + self.warm, true)?;
-        // A slow broker has not delivered anything yet of what it took from five hundred at once.
-        let first = self.shape.publishers as u64 * u64::from(WINDOW) * run.fan;
-        while run.delivered < first && begun.elapsed() < PATIENCE {
-            run.go_on(Instant::now() + self.warm / 4, true)?;
-        }
+        // A slow broker has not delivered anything yet of what it took from five hundred at once, and it delivers in waves.
+        let wave = self.shape.publishers as u64 * u64::from(self.shape.window) * run.fan;
+        run.go_on_until(wave, PATIENCE)?;
         let before = (Instant::now(), peer.cpu()?, own_cpu(), run.delivered);
         run.go_on(before.0 + self.measure, true)?;
+        run.go_on_until(before.3 + wave, PATIENCE)?;
         let (time, cpu, own) = (before.0.elapsed(), peer.cpu()? - before.1, own_cpu() - before.2);
         let delivered = (run.delivered - before.3) as f64;
         run.go_on(Instant::now() + PATIENCE, false)?;
@@ -115,7 +114,7 @@ struct Run {
 
 impl Run {
     fn new(load: &Load, peer: &Peer) -> io::Result<Self> {
-        let Shape { publishers, subscribers, pairs, .. } = load.shape;
+        let Shape { publishers, subscribers, pairs, window, .. } = load.shape;
         let mut wires = Wires::new(peer.address)?;
         let mut listening = Vec::new();
         for i in 0..subscribers {
@@ -135,8 +134,8 @@ impl Run {
             publishers: sending,
             subscribers: listening,
             fan: if pairs { 1 } else { subscribers as u64 },
-            under_way: if pairs { u64::from(WINDOW) * 2 } else { UNDER_WAY / publishers as u64 },
-            window: if load.qos == 0 { u32::MAX } else { WINDOW },
+            under_way: if pairs { u64::from(window) * 2 } else { UNDER_WAY / publishers as u64 },
+            window: if load.qos == 0 { u32::MAX } else { window },
             delivered: 0,
             lost: 0,
             again: 0,
@@ -167,6 +166,15 @@ impl Run {
                     self.acknowledge(client, &mut touched)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Carries on until so many are delivered, or it takes too long.
+    fn go_on_until(&mut self, delivered: u64, patience: Duration) -> io::Result<()> {
+        let begun = Instant::now();
+        while self.delivered < delivered && begun.elapsed() < patience {
+            self.go_on(Instant::now() + Duration::from_millis(20), true)?;
         }
         Ok(())
     }
@@ -244,7 +252,7 @@ impl Run {
 /// When one of them does not arrive.
 pub fn away(peer: &Peer, time: Duration) -> io::Result<f64> {
     Wires::new(peer.address)?.connect("subscriber", false, Some(("bench/+", 1)))?;
-    let shape = Shape { name: "away", publishers: 1, subscribers: 0, pairs: true };
+    let shape = Shape { name: "away", publishers: 1, subscribers: 0, pairs: true, window: 100 };
     let load = Load { shape, qos: 1, size: 64, durable: true, warm: Duration::ZERO, measure: time };
     let mut run = Run::new(&load, peer)?;
     // Nobody is there to deliver to: only the window holds the publisher.

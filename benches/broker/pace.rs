@@ -9,8 +9,8 @@ use super::wire::Wires;
 
 /// Messages a second.
 pub const RATE: u32 = 200;
-/// The kernel's timers are that late; the rest is waited for awake.
-const EARLY: Duration = Duration::from_micros(300);
+/// The timers of a virtual machine may be that late; the rest is waited for awake.
+const EARLY: Duration = Duration::from_millis(2);
 /// How long the last ones may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 

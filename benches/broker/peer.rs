@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// How long a broker may take to start.
@@ -109,21 +110,26 @@ fn fieldpost(folder: PathBuf, programs: &Programs, setting: Setting) -> io::Resu
         .map_err(|e| io::Error::new(e.kind(), format!("{} does not start: {e}", programs.fieldpost.display())))?;
     let log = process.stderr.take().ok_or_else(|| io::Error::other("no stderr"))?;
     let mut peer = Peer { process, folder, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
-    let mut lines = BufReader::new(log).lines();
-    let mut said = String::new();
-    for line in &mut lines {
-        let line = line?;
-        if let Some((_, rest)) = line.split_once("mqtt on ") {
-            let address = rest.split([',', ' ']).next().unwrap_or_default();
+    let (say, said) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(log).lines().map_while(Result::ok) {
+            // Once nobody listens it is shown: a broker that complains is not measured in silence.
+            if let Err(mpsc::SendError(line)) = say.send(line) {
+                eprintln!("fieldpost: {line}");
+            }
+        }
+    });
+    let mut so_far = String::new();
+    while let Ok(line) = said.recv_timeout(PATIENCE) {
+        if let Some((_, rest)) = line.split_once("mqtt://") {
+            let address = rest.split([',', ';', ' ']).next().unwrap_or_default();
             peer.address = address.parse().map_err(|e| io::Error::other(format!("{address}: {e}")))?;
-            // What it says from now on is shown: a broker that complains is not measured in silence.
-            std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| eprintln!("fieldpost: {line}")));
             return Ok(peer);
         }
-        said += &line;
-        said.push('\n');
+        so_far += &line;
+        so_far.push('\n');
     }
-    Err(io::Error::other(format!("Fieldpost ended at once: {said}")))
+    Err(io::Error::other(format!("Fieldpost does not say where it listens: {so_far}")))
 }
 
 fn mosquitto(folder: PathBuf, programs: &Programs, setting: Setting) -> io::Result<Peer> {

@@ -71,6 +71,8 @@ pub struct Config {
     pub max_subscriptions: usize,
     /// Retained messages.
     pub max_retained: usize,
+    /// The same in bytes.
+    pub max_retained_bytes: Size,
     /// How often the `$SYS` topics are told; 0 for never.
     pub sys_interval: Period,
 }
@@ -104,7 +106,10 @@ fn room<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
 
 fn packet_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
     let size = Size::deserialize(deserializer)?;
-    if (1024..=LARGEST_PACKET).contains(&size.0) {
+    if size.0 == 256 << 20 {
+        // Who writes so means all of MQTT: its largest packet is four bytes larger.
+        Ok(Size(LARGEST_PACKET))
+    } else if (1024..=LARGEST_PACKET).contains(&size.0) {
         Ok(size)
     } else {
         Err(D::Error::custom(format!("max-packet is from \"1KiB\" to \"256MiB\", not {size}")))
@@ -151,6 +156,7 @@ impl Config {
             sessions: self.max_sessions,
             subscriptions: self.max_subscriptions,
             retained: self.max_retained,
+            retained_bytes: bytes(self.max_retained_bytes),
         }
     }
 
@@ -183,6 +189,7 @@ impl Default for Config {
             max_sessions: 10_000,
             max_subscriptions: 1000,
             max_retained: 100_000,
+            max_retained_bytes: Size(64 << 20),
             sys_interval: Period(Duration::from_secs(10)),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::mailbox;
 use super::session::LinkId;
@@ -12,6 +12,8 @@ use crate::mqtt::Packet;
 
 /// A connection reports what it has taken in steps of this many bytes.
 const REPORT_BYTES: usize = 64 << 10;
+/// Bytes of packets that wait for the router, from all links together.
+pub(super) const WAITING_BYTES: usize = 8 << 20;
 
 /// One side of a connection to the router, without a wire: what a client's task, an uplink or the gateway holds.
 ///
@@ -21,6 +23,8 @@ const REPORT_BYTES: usize = 64 << 10;
 pub struct Link {
     id: LinkId,
     inputs: mpsc::Sender<Input>,
+    /// A permit for each byte that may wait for the router.
+    room: Arc<Semaphore>,
     packets: mailbox::Receiver,
     /// Bytes of messages received and not yet reported.
     taken: usize,
@@ -31,11 +35,11 @@ pub struct Link {
 impl Link {
     pub(super) fn new(
         id: LinkId,
-        inputs: mpsc::Sender<Input>,
+        (inputs, room): (mpsc::Sender<Input>, Arc<Semaphore>),
         packets: mailbox::Receiver,
         traffic: Option<Arc<Traffic>>,
     ) -> Self {
-        Self { id, inputs, packets, taken: 0, traffic }
+        Self { id, inputs, room, packets, taken: 0, traffic }
     }
 
     /// Sends packets to the router, in order; waits while the router is behind. False when it has stopped.
@@ -43,7 +47,11 @@ impl Link {
         if let Some(traffic) = &self.traffic {
             traffic.came(&packets);
         }
-        self.inputs.send(Input::Packets(self.id, packets)).await.is_ok()
+        // One that is larger than the whole room comes alone.
+        let bytes = packets.iter().map(weight).sum::<usize>().min(WAITING_BYTES);
+        let bytes = u32::try_from(bytes).expect("no more than the room has");
+        let Ok(permit) = self.room.clone().acquire_many_owned(bytes).await else { return false };
+        self.inputs.send(Input::Packets(self.id, packets, permit)).await.is_ok()
     }
 
     /// The next packets from the router; `None` once the router has closed this connection (taken over, stopped).
@@ -78,4 +86,16 @@ impl Drop for Link {
             }
         }
     }
+}
+
+/// About how many bytes of memory a packet takes on its way to the router: one of two bytes on the wire is not free.
+fn weight(packet: &Packet) -> usize {
+    let filter = |length: usize| length + 64;
+    size_of::<Packet>()
+        + match packet {
+            Packet::Publish(publish) => publish.message.size(),
+            Packet::Subscribe(subscribe) => subscribe.filters.iter().map(|(f, _)| filter(f.len())).sum(),
+            Packet::Unsubscribe { filters, .. } => filters.iter().map(|f| filter(f.len())).sum(),
+            _ => 0,
+        }
 }

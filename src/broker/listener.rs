@@ -145,9 +145,11 @@ impl Listener {
             door: self.door.subscribe(),
             config: self.config.clone(),
         };
+        // Here and not in its task: tasks begin in any order, and the one that came first is to make place.
+        let place = house.room.enter(peer.ip());
         let house = house.clone();
         tokio::spawn(async move {
-            match connection.serve(stream).await {
+            match connection.serve(stream, place).await {
                 Ok(()) => {}
                 Err(e @ Error::Bad(..)) => house.complaints.say(&format!("{peer} was cut off: {e}")),
                 Err(Error::Io(e)) if e.kind() == io::ErrorKind::InvalidData => {

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::message::Message;
 use crate::status;
@@ -48,6 +48,8 @@ const EVENTS: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct Broker {
     inputs: mpsc::Sender<Input>,
+    /// A permit for each byte that may wait for the router.
+    room: Arc<Semaphore>,
     links: Arc<AtomicU64>,
     traffic: Arc<Traffic>,
 }
@@ -71,7 +73,8 @@ impl Broker {
         let traffic = Arc::<Traffic>::default();
         let report = Report { status, listeners, pulse, traffic: traffic.clone(), sys_interval: config.sys_interval.0 };
         let task = Task::new(router, receiver, store, report);
-        (Self { inputs, links: Arc::default(), traffic }, watch, task.run(commit))
+        let room = Arc::new(Semaphore::new(link::WAITING_BYTES));
+        (Self { inputs, room, links: Arc::default(), traffic }, watch, task.run(commit))
     }
 
     /// A connection of one of the gateway's own parts: it is not asked for user and password, and `$` is open to it.
@@ -85,7 +88,7 @@ impl Broker {
         // When the router is gone the sender goes with the error, and the link is closed from its beginning.
         let _ = self.inputs.send(Input::Open { link: id, packets: sender, trusted }).await;
         let traffic = (!trusted).then(|| self.traffic.clone());
-        Link::new(id, self.inputs.clone(), packets, traffic)
+        Link::new(id, (self.inputs.clone(), self.room.clone()), packets, traffic)
     }
 
     /// Where the sockets of clients are counted.

@@ -10,6 +10,9 @@ use crate::message::Message;
 use crate::mqtt::{SubscribeOptions, topic};
 use crate::store::{Delivery, EntryId};
 
+/// How many topics one subscription remembers that were overtaken: all of them would be memory without bound.
+const AHEAD: usize = 10_000;
+
 /// What is owed to one session.
 #[derive(Debug, Default)]
 pub struct Owed {
@@ -46,17 +49,18 @@ impl Owed {
         self.cursors.is_empty()
     }
 
-    /// The next messages, of `most` at most, found among the next `scan` topics.
+    /// The next messages, of `most` at most, found among the next `scan` topics; and at how many it looked.
     pub fn take(
         &mut self,
         retained: &Retained,
         now: Timestamp,
         most: usize,
         scan: usize,
-    ) -> Vec<(Arc<Message>, Delivery)> {
-        let mut taken = Vec::new();
+    ) -> (Vec<(Arc<Message>, Delivery)>, usize) {
+        let (mut taken, mut scanned) = (Vec::new(), 0);
         if let Some(cursor) = self.cursors.first_mut() {
             let slice = retained.after(&cursor.filter, cursor.after.as_deref(), now, most, scan);
+            scanned = slice.scanned;
             for message in slice.messages {
                 if !cursor.ahead.remove(&message.topic) {
                     let delivery = cursor.delivery(&message);
@@ -72,7 +76,7 @@ impl Owed {
                 None => drop(self.cursors.remove(0)),
             }
         }
-        taken
+        (taken, scanned)
     }
 
     /// Something newer on `topic` is about to enter the session's queue. How the retained message of that topic has to
@@ -84,7 +88,10 @@ impl Owed {
                 && topic::matches(&cursor.filter, topic)
                 && !cursor.ahead.contains(topic)
             {
-                cursor.ahead.insert(topic.into());
+                // Beyond that many it may come once more, with what is then the last value.
+                if cursor.ahead.len() < AHEAD {
+                    cursor.ahead.insert(topic.into());
+                }
                 before.extend(retained.map(|message| cursor.delivery(message)));
             }
         }
@@ -136,7 +143,7 @@ mod tests {
     }
 
     fn next(owed: &mut Owed, retained: &Retained) -> Vec<String> {
-        let taken = owed.take(retained, Timestamp(0), 2, 3);
+        let (taken, _) = owed.take(retained, Timestamp(0), 2, 3);
         assert!(taken.iter().all(|(_, delivery)| delivery.retain && delivery.subscription_ids == [7]));
         taken.iter().map(|(message, _)| message.topic.to_string()).collect()
     }
@@ -168,7 +175,7 @@ mod tests {
         for topic in ["aa", "d"] {
             all.set(&Arc::new(Message::retained(topic, "new")));
         }
-        let rest = owed.take(&all, Timestamp(0), 2, 3);
+        let (rest, _) = owed.take(&all, Timestamp(0), 2, 3);
         let rest: Vec<_> = rest.iter().map(|(m, _)| (&*m.topic, &m.payload[..])).collect();
         assert_eq!(rest, [("c", &b"x"[..]), ("d", b"new")]);
     }

@@ -117,6 +117,22 @@ impl Queue {
         }
     }
 
+    /// Lets go of what is in RAM and, as everything up to `durable`, on disk as well: it is read back when somebody wants
+    /// it. For a queue without a reader.
+    pub fn unload(&mut self, durable: EntryId) {
+        if self.loading || self.ready.back().is_none_or(|last| last.id > durable) {
+            return;
+        }
+        // Those of QoS 0 are not on disk, and not kept for those who are away.
+        self.ready.retain(|e| e.delivery.qos > QoS::AtMostOnce);
+        if let Some(first) = self.ready.front() {
+            self.read = EntryId(first.id.0.saturating_sub(1));
+            self.spilled += self.ready.len() as u64;
+            self.spilling = true;
+        }
+        (self.ready, self.bytes) = (VecDeque::new(), 0);
+    }
+
     /// Behind which entry to read on from the disk, when that is what has to be done now.
     pub fn wants_load(&mut self) -> Option<EntryId> {
         let wants = self.spilling && self.ready.is_empty() && !self.loading;
@@ -279,13 +295,14 @@ mod tests {
                         queue.loaded(ids.into_iter().map(entry), complete);
                     }
                 }
+                5 => queue.unload(EntryId(committed)),
                 _ => out.extend(queue.pop().map(|e| e.id.0)),
             };
             for _ in 0..400 {
-                step(&mut queue, random.u8(..7), &mut out, false);
+                step(&mut queue, random.u8(..8), &mut out, false);
             }
             for i in 0..4000 {
-                step(&mut queue, 2 + (i % 5) as u8, &mut out, true);
+                step(&mut queue, [2, 3, 4, 6][i % 4], &mut out, true);
             }
             assert_eq!(out, (1..next).collect::<Vec<_>>(), "seed {seed}");
             assert_eq!(queue.len(), 0, "seed {seed}");

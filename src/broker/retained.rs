@@ -15,6 +15,8 @@ use crate::mqtt::topic;
 pub struct Retained {
     messages: BTreeMap<Arc<str>, Arc<Message>>,
     bytes: usize,
+    /// How many are on `$` topics: the gateway's own.
+    own: usize,
 }
 
 /// Some of the messages that match a filter.
@@ -23,27 +25,35 @@ pub struct Slice {
     pub messages: Vec<Arc<Message>>,
     /// The topic behind which to go on; `None` when there are no more.
     pub last: Option<Arc<str>>,
+    /// How many topics were looked at.
+    pub scanned: usize,
 }
 
 impl Retained {
     /// Keeps `message` for its topic; an empty payload clears it (MQTT 5.0, 3.3.1.3).
     pub fn set(&mut self, message: &Arc<Message>) {
+        let count = self.messages.len();
         let before = if message.payload.is_empty() {
             self.messages.remove(&message.topic)
         } else {
             self.bytes += message.size();
             self.messages.insert(message.topic.clone(), message.clone())
         };
+        if message.topic.starts_with('$') {
+            self.own = self.own + self.messages.len() - count;
+        }
         self.bytes -= before.map_or(0, |before| before.size());
     }
 
-    /// Whether `message` fits into a bound of so many messages: a replaced or cleared one always does, and the gateway's
-    /// own on `$` topics.
-    pub fn has_room(&self, message: &Message, most: usize) -> bool {
-        message.topic.starts_with('$')
-            || message.payload.is_empty()
-            || self.messages.len() < most
-            || self.messages.contains_key(&message.topic)
+    /// Whether `message` fits into a bound of so many messages and bytes: one that clears always does, one that takes no
+    /// more room than the one that it replaces, and the gateway's own on `$` topics.
+    pub fn has_room(&self, message: &Message, most: usize, bytes: usize) -> bool {
+        if message.topic.starts_with('$') || message.payload.is_empty() {
+            return true;
+        }
+        let before = self.messages.get(&message.topic).map(|before| before.size());
+        let more = message.size().saturating_sub(before.unwrap_or(0));
+        (before.is_some() || self.published() < most) && (more == 0 || self.bytes + more <= bytes)
     }
 
     /// The message of this topic.
@@ -56,7 +66,7 @@ impl Retained {
     pub fn after(&self, filter: &str, after: Option<&str>, now: Timestamp, most: usize, scan: usize) -> Slice {
         let Some(wildcard) = filter.find(['+', '#']) else {
             let messages = self.get(filter, now).filter(|_| after.is_none()).cloned().into_iter().collect();
-            return Slice { messages, last: None };
+            return Slice { messages, last: None, scanned: 1 };
         };
         // Everything before the first wildcard is common to all matches, so that only a part of the map is looked at.
         let prefix = &filter[..wildcard];
@@ -69,6 +79,7 @@ impl Retained {
                 return slice;
             }
             slice.last = Some(topic.clone());
+            slice.scanned += 1;
             if topic::matches(filter, topic) && !message.expired(now) {
                 slice.messages.push(message.clone());
             }
@@ -79,16 +90,18 @@ impl Retained {
 
     /// Forgets the messages that have expired; returns what clears them from the store.
     pub fn expire(&mut self, now: Timestamp) -> Vec<Arc<Message>> {
-        let mut bytes = 0;
+        let (mut bytes, mut own) = (0, 0);
         let cleared = self
             .messages
             .extract_if(.., |_, message| message.expired(now))
             .map(|(topic, message)| {
                 bytes += message.size();
+                own += usize::from(topic.starts_with('$'));
                 Arc::new(Message::retained(topic, Bytes::new()))
             })
             .collect();
         self.bytes -= bytes;
+        self.own -= own;
         cleared
     }
 
@@ -99,7 +112,7 @@ impl Retained {
 
     /// How many of them are not the gateway's own of `$SYS`.
     pub fn published(&self) -> usize {
-        self.messages.len() - self.messages.range::<str, _>((Bound::Included("$"), Bound::Excluded("%"))).count()
+        self.messages.len() - self.own
     }
 
     /// How many there are.
@@ -129,6 +142,12 @@ mod tests {
         assert_eq!(found(&retained, "a/+/c"), ["a/b/c"]);
         assert_eq!(found(&retained, "#").len(), 6);
         assert_eq!(found(&retained, "$SYS/#"), ["$SYS/x"]);
+        assert_eq!((retained.len(), retained.published()), (7, 6));
+        assert!(
+            retained.has_room(&Message::retained("c", "x"), 7, 1 << 20),
+            "what is the gateway's own takes no place"
+        );
+        assert!(!retained.has_room(&Message::retained("c", "x"), 6, 1 << 20));
         retained.set(&Arc::new(Message::retained("a/b", "")));
         assert_eq!(found(&retained, "a/#"), ["a", "a/b/c"]);
         assert_eq!(retained.len(), 6);
@@ -136,6 +155,6 @@ mod tests {
             retained.set(&Arc::new(Message::retained(topic, "another")));
             retained.set(&Arc::new(Message::retained(topic, "")));
         }
-        assert_eq!((retained.len(), retained.bytes()), (0, 0));
+        assert_eq!((retained.len(), retained.bytes(), retained.published()), (0, 0, 0));
     }
 }

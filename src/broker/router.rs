@@ -4,18 +4,21 @@
 //! every durable queue that it entered, which the [`Tail`] knows. At QoS 2 the same holds for each further step of an
 //! exchange that a session has to remember.
 //!
-//! The router's doings stand in files of their own: [`connect`](self::connect) (sessions come and go), [`will`],
-//! [`subscribe`], [`publish`] (messages come in), [`matching`] (whom they reach), [`retain`] (retained messages for new
-//! subscriptions), [`deliver`] (messages go out and are acknowledged), [`share`] (what a member of a share leaves
-//! behind), [`room`] (how much may wait, and who lost what) and [`recover`] (what the store's last run left).
+//! Its doings stand in files of their own, in the order of a message's way: [`connect`](self::connect) (sessions come and
+//! go), [`subscribe`], [`incoming`] (what clients publish, and what they are told), [`route`] (to whom it goes),
+//! [`matching`] (who wants it), [`deliver`] (it goes out and is acknowledged). Beside that way: [`will`], [`retain`]
+//! (retained messages for new subscriptions), [`share`] (what a member of a share leaves behind), [`room`] (how much may
+//! wait, and who lost what), [`recover`] (what the store's last run left) and [`report`].
 
 mod connect;
 mod deliver;
+mod incoming;
 mod matching;
-mod publish;
 mod recover;
+mod report;
 mod retain;
 mod room;
+mod route;
 mod share;
 mod subscribe;
 mod will;
@@ -34,17 +37,16 @@ use super::keys::ByKey;
 use super::queue::{Bound, QueueFull};
 use super::retained::Retained;
 use super::session::{LinkId, Session};
-use super::sys;
 use super::topics::{SessionKey, Topics};
 use crate::clock::Timestamp;
 use crate::message::{Message, QoS};
 use crate::mqtt::{Packet, PacketId, Reason};
-use crate::status;
 use crate::store::tail::Tail;
 use crate::store::{self, Batch, EntryId, QueueId, Recovered};
+use incoming::Gates;
 use matching::Matches;
 use room::{Loss, Losses, Room};
-use share::Gates;
+use route::Origin;
 
 /// How often expired retained messages are let go.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -121,6 +123,8 @@ pub struct Limits {
     pub subscriptions: usize,
     /// Retained messages; one on a new topic is not retained beyond it.
     pub retained: usize,
+    /// The bytes of all of them.
+    pub retained_bytes: usize,
 }
 
 /// Who waits for something to be durable.
@@ -167,8 +171,12 @@ pub struct Router {
     /// Sessions that are still to get retained messages, and whether one has not finished looking for them.
     owing: BTreeSet<SessionKey>,
     searching: bool,
+    /// Topics that may be looked at before others have their turn.
+    search: usize,
     /// When sessions end or wills are due; looked up again when the time has come.
     deadlines: BTreeSet<(Instant, SessionKey)>,
+    /// Sessions that have changed since the last commit.
+    unsaved: BTreeSet<SessionKey>,
     /// The store refuses new entries.
     full: bool,
     stopping: bool,
@@ -217,7 +225,9 @@ impl Router {
             tail: Tail::default(),
             owing: BTreeSet::new(),
             searching: false,
+            search: 0,
             deadlines: BTreeSet::new(),
+            unsaved: BTreeSet::new(),
             full: false,
             stopping: false,
             publishes: 0,
@@ -251,7 +261,7 @@ impl Router {
             }
             Event::Gone { link } => self.gone(link, now, effects),
             Event::Publish(message) => {
-                self.publish(None, Arc::new(message), None, now, effects);
+                self.publish(Origin::Gateway, Arc::new(message), now, effects);
             }
             Event::Store(store::Event::Committed { dropped, full }) => self.committed(&dropped, full, now, effects),
             Event::Store(store::Event::Loaded { queue, entries, complete }) => {
@@ -354,6 +364,11 @@ impl Router {
     }
 
     fn commit(&mut self, now: Now, effects: &mut Effects) {
+        for key in std::mem::take(&mut self.unsaved) {
+            if let Some(saved) = self.sessions.get(&key).and_then(Session::to_store) {
+                self.tail.save(saved);
+            }
+        }
         let window = if self.stopping { Duration::ZERO } else { self.limits.commit };
         let (sessions, by_queue) = (&self.sessions, &self.by_queue);
         let reading =
@@ -393,75 +408,6 @@ impl Router {
     /// Whether everything that has to be on disk is there.
     pub fn is_drained(&self) -> bool {
         self.stopping && !self.tail.is_writing()
-    }
-
-    /// What a client, connected or not, is subscribed to.
-    pub fn subscriptions(&self, client_id: &str) -> Vec<Arc<str>> {
-        let session = self.by_client.get(client_id).and_then(|key| self.sessions.get(key));
-        session.map(|s| s.subscriptions.keys().cloned().collect()).unwrap_or_default()
-    }
-
-    /// The client ids of all sessions.
-    pub fn clients(&self) -> Vec<Arc<str>> {
-        self.by_client.keys().cloned().collect()
-    }
-
-    /// How the broker is, for those who look on. `listeners` is left to the caller.
-    pub fn status(&self) -> status::Broker {
-        let connected = |s: &&Session| s.connection.is_some_and(|c| !c.trusted);
-        let mut queues: Vec<_> = self
-            .sessions
-            .values()
-            // A session that lives in RAM only is shown once it has lost something.
-            .filter(|s| s.durable.is_some() || s.dropped > 0)
-            .map(|s| {
-                let inflight = s.published().next().map(|entry| entry.message.at);
-                let oldest = inflight.or_else(|| s.queue.front().map(|e| e.message.at));
-                let oldest = oldest.or(s.oldest_on_disk.filter(|_| s.queue.has_spilled()));
-                status::Queue {
-                    session: s.client_id.clone(),
-                    connected: s.connection.is_some(),
-                    entries: s.depth(),
-                    inflight: s.inflight.len(),
-                    oldest: oldest.or_else(|| self.tail.oldest(s.durable?)),
-                    dropped: s.dropped,
-                }
-            })
-            .collect();
-        queues.sort_by(|a, b| a.session.cmp(&b.session));
-        status::Broker {
-            listeners: Vec::new(),
-            clients: self.sessions.values().filter(connected).count(),
-            sessions: self.sessions.len(),
-            subscriptions: self.topics.len(),
-            retained: self.retained.published(),
-            received: self.received,
-            sent: self.sent,
-            dropped: self.dropped,
-            refused: self.refused,
-            queues,
-        }
-    }
-
-    /// How the broker is, for the `$SYS` topics. `traffic` is left to the caller.
-    pub fn sys_state(&self) -> sys::State {
-        let connected = self.sessions.values().filter(|s| s.connection.is_some_and(|c| !c.trusted)).count();
-        // The gateway's own parts are no clients.
-        let disconnected =
-            self.sessions.values().filter(|s| s.connection.is_none() && !s.client_id.starts_with('$')).count();
-        let queued: u64 = self.sessions.values().map(Session::depth).sum();
-        sys::State {
-            dropped: self.dropped,
-            connected,
-            disconnected,
-            expired: self.expired,
-            subscriptions: self.topics.len(),
-            shared: self.topics.shared(),
-            retained: self.retained.len(),
-            stored: self.retained.len() as u64 + queued,
-            stored_bytes: (self.retained.bytes() + self.room.held()) as u64,
-            ..sys::State::default()
-        }
     }
 
     fn session_of(&self, link: LinkId) -> Option<SessionKey> {

@@ -38,6 +38,8 @@ pub struct Session {
     pub owed: Owed,
     /// Deliveries sent and not done, in the order they were sent, which is that of their places.
     pub inflight: VecDeque<InFlight>,
+    /// The bytes of those that the client has not said to have.
+    pub inflight_bytes: usize,
     /// The place of the last delivery of QoS 1 or 2.
     pub last_seq: u64,
     /// The last place that was sent, and up to which one a delivery may have been sent before.
@@ -124,6 +126,7 @@ impl Session {
             queue,
             owed: Owed::default(),
             inflight: VecDeque::new(),
+            inflight_bytes: 0,
             last_seq: 0,
             sent: 0,
             sent_before: 0,
@@ -148,16 +151,43 @@ impl Session {
         ends.into_iter().flatten().any(|i| seq.abs_diff(i.seq) >= IDS)
     }
 
+    /// Whether one more delivery of QoS 1 or 2 may be in flight: by their number, and by their bytes, of which the last
+    /// one may be too many.
+    pub fn has_window(&self, connection: &Connection, bytes: usize) -> bool {
+        self.inflight.len() < connection.window && self.inflight_bytes < bytes
+    }
+
     /// Puts a delivery in flight.
     pub fn set_in_flight(&mut self, inflight: InFlight) {
+        if let Stage::Published(entry) = &inflight.stage {
+            self.inflight_bytes += entry.message.size();
+        }
         // In front of others only after a restart: an older one that was released then is known before those on disk.
-        let place = self.inflight.partition_point(|i| i.seq < inflight.seq);
-        self.inflight.insert(place, inflight);
+        if self.inflight.back().is_none_or(|newest| newest.seq < inflight.seq) {
+            self.inflight.push_back(inflight);
+        } else {
+            let place = self.inflight.partition_point(|i| i.seq < inflight.seq);
+            self.inflight.insert(place, inflight);
+        }
+    }
+
+    /// Takes the entry of the delivery at this place in flight, which goes on as this stage, or is done without one.
+    pub fn take_in_flight(&mut self, place: usize, next: Option<Stage>) -> Option<Queued> {
+        let stage = match next {
+            Some(next) => std::mem::replace(&mut self.inflight.get_mut(place)?.stage, next),
+            None => self.inflight.remove(place)?.stage,
+        };
+        let Stage::Published(entry) = stage else { return None };
+        self.inflight_bytes -= entry.message.size();
+        Some(entry)
     }
 
     /// Where in flight the delivery with this packet id is.
     pub fn inflight_place(&self, id: PacketId) -> Option<usize> {
         let oldest = self.inflight.front()?.seq;
+        if packet_id(oldest) == id {
+            return Some(0);
+        }
         let ahead = (u64::from(id.get()) + IDS - u64::from(packet_id(oldest).get())) % IDS;
         self.inflight.binary_search_by_key(&(oldest + ahead), |i| i.seq).ok()
     }
@@ -165,6 +195,11 @@ impl Session {
     /// The entries that were sent and are not done, in order.
     pub fn published(&self) -> impl Iterator<Item = &Queued> {
         self.inflight.iter().filter_map(|i| if let Stage::Published(entry) = &i.stage { Some(entry) } else { None })
+    }
+
+    /// Whether it is one of the gateway's own parts'.
+    pub fn is_of_the_gateway(&self) -> bool {
+        self.client_id.starts_with('$')
     }
 
     /// Whether a delivery has to be on the disk before it may be sent: at QoS 2, if it were sent and then lost here,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::access::Access;
@@ -31,7 +31,7 @@ const STATUS_EVERY: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(super) enum Input {
     Open { link: LinkId, packets: mailbox::Sender, trusted: bool },
-    Packets(LinkId, Vec<Packet>),
+    Packets(LinkId, Vec<Packet>, OwnedSemaphorePermit),
     Drained(LinkId, usize),
     Gone(LinkId),
     Publish(Vec<Message>),
@@ -134,7 +134,7 @@ impl Task {
                 self.links.insert(link, packets);
                 Event::Opened { link, trusted }
             }
-            Input::Packets(link, packets) => {
+            Input::Packets(link, packets, _permit) => {
                 for packet in packets {
                     self.router.apply(Event::Packet { link, packet }, now, effects);
                 }

@@ -24,7 +24,8 @@ use crate::gateway::reload::Reload;
 use crate::gateway::{Gateway, StartError};
 use crate::store::OpenError;
 
-/// Threads for sockets and timers: more would sit idle on a Pi, and each costs memory.
+/// Threads for the wires, the uplinks and the page, beside that of the broker: more would sit idle on a Pi, and each costs
+/// memory.
 const THREADS: usize = 2;
 
 /// A second signal sooner than this is the first one once more: whoever stops a process group, and the process as

@@ -38,7 +38,12 @@ impl Store {
 
     /// The same, with the time after which a disk that owes an answer is reported.
     pub(super) fn open_patient(config: &Config, patience: Duration) -> Result<(Self, Recovered), OpenError> {
-        let bounds = Bounds { bytes: config.max_size.0, age: config.max_age.0, when_full: config.when_full };
+        let bounds = Bounds {
+            bytes: config.max_size.0,
+            age: config.max_age.0,
+            per_client: config.max_per_client.max(1),
+            when_full: config.when_full,
+        };
         let owned = Owned::take(&config.path)?;
         let (tables, recovered) = owned.open(bounds, &BTreeMap::new())?;
         let first = status::Store {

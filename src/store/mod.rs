@@ -46,6 +46,8 @@ pub struct Config {
     pub max_size: Size,
     /// The bound on their age.
     pub max_age: Period,
+    /// The bound on the messages kept for one client; the uplinks have none of their own.
+    pub max_per_client: u64,
     /// What gives way when `max-size` is reached.
     pub when_full: WhenFull,
     /// The window: how long an entry may wait in RAM for its acknowledgement before it is written.
@@ -230,6 +232,13 @@ pub struct Depth {
     pub last: u64,
 }
 
+impl Session {
+    /// Whether it is one of the gateway's own parts'.
+    fn is_own(&self) -> bool {
+        self.client_id.starts_with('$')
+    }
+}
+
 impl Config {
     /// Whether it keeps nothing: see [`Config::path`].
     pub fn in_memory(&self) -> bool {
@@ -243,6 +252,7 @@ impl Default for Config {
             path: "/var/lib/fieldpost/store.db".into(),
             max_size: Size(512 << 20),
             max_age: Period(std::time::Duration::from_secs(30 * 24 * 3600)),
+            max_per_client: 100_000,
             when_full: WhenFull::DropOldest,
             commit: Period(std::time::Duration::from_millis(200)),
         }

@@ -1,6 +1,6 @@
 //! Taking entries out, and the messages that nobody wants any more with them.
 
-use rusqlite::{Connection, Result, Statement};
+use rusqlite::{Connection, OptionalExtension, Result, Statement};
 
 use super::tables::{Books, Dropped};
 use super::{EntryId, QueueId};
@@ -90,6 +90,25 @@ impl<'t> Removal<'t> {
         }
     }
 
+    /// Drops the oldest `excess` entries of one queue. Adds to `dropped` what it lost.
+    pub(super) fn shorten(
+        &mut self,
+        books: &mut Books,
+        queue: QueueId,
+        excess: u64,
+        dropped: &mut Dropped,
+    ) -> Result<()> {
+        let nth = "SELECT id FROM entry WHERE queue = ?1 ORDER BY id LIMIT 1 OFFSET ?2";
+        let offset = i64::try_from(excess.saturating_sub(1)).unwrap_or(i64::MAX);
+        let last: Option<i64> = self.connection.query_row(nth, (queue.0, offset), |row| row.get(0)).optional()?;
+        let Some(last) = last else { return Ok(()) };
+        self.take(books, queue, 0, last)?;
+        let lost = dropped.entry(queue).or_default();
+        lost.entries += excess;
+        lost.until = lost.until.max(EntryId(last.unsigned_abs()));
+        Ok(())
+    }
+
     /// Drops the oldest messages, in all queues, for as long as more than `keep` bytes are held, and in any case those
     /// up to the id `expired`. Adds to `dropped` what each queue lost.
     pub(super) fn drop_oldest(
@@ -122,7 +141,7 @@ impl<'t> Removal<'t> {
                     books.left(queue, gone);
                     let lost = dropped.entry(queue).or_default();
                     lost.entries += gone;
-                    lost.until = EntryId(last.unsigned_abs());
+                    lost.until = lost.until.max(EntryId(last.unsigned_abs()));
                 }
             }
             statements.messages.execute([last])?;

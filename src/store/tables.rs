@@ -1,6 +1,6 @@
 //! What stands in the database, and how a batch changes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior};
@@ -25,6 +25,8 @@ pub(super) struct Tables {
 pub(super) struct Bounds {
     pub(super) bytes: u64,
     pub(super) age: std::time::Duration,
+    /// Entries in the queue of one client.
+    pub(super) per_client: u64,
     pub(super) when_full: WhenFull,
 }
 
@@ -38,6 +40,8 @@ pub(super) struct Books {
     pub(super) next_queue: u32,
     pub(super) bytes: u64,
     entries: BTreeMap<QueueId, u64>,
+    /// The queues of the gateway's own parts.
+    own: BTreeSet<QueueId>,
 }
 
 impl Books {
@@ -48,6 +52,13 @@ impl Books {
 
     pub(super) fn queues(&self) -> Vec<QueueId> {
         self.entries.keys().copied().collect()
+    }
+
+    /// The clients' queues that `appends` have made longer than `most`, and by how much.
+    fn above(&self, most: u64, appends: &[Append]) -> Vec<(QueueId, u64)> {
+        let longer = self.entries.iter().filter(|(queue, entries)| **entries > most && !self.own.contains(queue));
+        let touched = |queue: &QueueId| appends.iter().any(|a| a.queues.iter().any(|(to, _)| to == queue));
+        longer.filter(|(queue, _)| touched(queue)).map(|(queue, entries)| (*queue, entries - most)).collect()
     }
 
     /// Entries left `queue`.
@@ -76,6 +87,7 @@ impl Tables {
             next_queue: recovered.next_queue,
             bytes: u64::try_from(meta(&connection, "bytes")?).unwrap_or(0),
             entries: recovered.sessions.iter().map(|(session, depth)| (session.queue, depth.entries)).collect(),
+            own: recovered.sessions.iter().filter(|(s, _)| s.is_own()).map(|(s, _)| s.queue).collect(),
         };
         Ok((Self { connection, books, bounds }, recovered))
     }
@@ -83,6 +95,7 @@ impl Tables {
     /// Does all of `batch` in one transaction, and lets give way what is too old by `horizon`, or too much.
     pub(super) fn apply(&mut self, batch: &Batch, horizon: Horizon) -> Result<Dropped> {
         let keep = if self.bounds.when_full == WhenFull::DropOldest { self.bounds.bytes } else { u64::MAX };
+        let per_client = self.bounds.per_client;
         self.change(|c, books, removal| {
             let mut dropped = Dropped::new();
             // First, as a session with the same client id may begin in the same batch.
@@ -102,6 +115,9 @@ impl Tables {
             retain(c, &batch.retained)?;
             shake_hands(c, books, &batch.handshakes)?;
             put_wills(c, &batch.wills)?;
+            for (queue, excess) in books.above(per_client, &batch.appends) {
+                removal.shorten(books, queue, excess, &mut dropped)?;
+            }
             removal.drop_oldest(books, keep, horizon.expired(c)?, &mut dropped)?;
             Ok(dropped)
         })
@@ -208,6 +224,9 @@ fn put_sessions(c: &Connection, books: &mut Books, removal: &mut Removal<'_>, se
             ),
         )?;
         books.entries.entry(session.queue).or_insert(0);
+        if session.is_own() {
+            books.own.insert(session.queue);
+        }
         books.next_queue = books.next_queue.max(session.queue.0.saturating_add(1));
     }
     Ok(())
@@ -257,6 +276,7 @@ fn end(c: &Connection, books: &mut Books, removal: &mut Removal<'_>, queue: Queu
     c.execute("DELETE FROM session WHERE queue = ?1", [queue.0])?;
     c.execute("DELETE FROM handshake WHERE queue = ?1", [queue.0])?;
     books.entries.remove(&queue);
+    books.own.remove(&queue);
     books.next_queue = books.next_queue.max(queue.0.saturating_add(1));
     Ok(())
 }

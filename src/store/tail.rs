@@ -111,7 +111,9 @@ impl<W> Tail<W> {
         let in_tail = self.entries.get(place).is_some_and(|e| e.id == id);
         if in_tail {
             let entry = &mut self.entries[place];
-            entry.open.retain(|(open, _)| *open != queue);
+            if let Some(place) = entry.open.iter().position(|(open, _)| *open == queue) {
+                entry.open.swap_remove(place);
+            }
             if entry.is_elided() {
                 released = entry.elide(written, &mut self.handshakes, &mut self.waiting);
                 self.urgent |= !self.waiting.is_empty();
@@ -138,6 +140,11 @@ impl<W> Tail<W> {
     /// Notes a session that is to be kept, as it is now.
     pub fn save(&mut self, session: Session) {
         self.sessions.insert(session.queue, session);
+    }
+
+    /// Asks for the next batch at once, as far as that spares the disk: see [`Tail::urgent_at`].
+    pub fn hurry(&mut self) {
+        self.urgent = true;
     }
 
     /// Notes that an exchange of a kept session begins or ends; `waiter` is told when that is on the disk.

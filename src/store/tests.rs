@@ -617,3 +617,23 @@ fn a_store_of_the_first_schema_is_taken_over_with_its_queue() {
     commit(&mut store, filled(70_008..=70_008));
     assert_eq!(ids(&mut store, QUEUE), [70_002, 70_007, 70_008]);
 }
+
+#[test]
+fn one_client_that_never_comes_back_costs_the_others_nothing() {
+    let mut place = Place::new();
+    place.config.max_per_client = 5;
+    let (mut store, _) = place.open();
+    let uplink = QueueId(2);
+    let sessions = vec![session(QUEUE, "away"), session(uplink, "$uplink/cloud")];
+    commit(&mut store, Batch { sessions, ..Batch::default() });
+    let appends: Vec<_> = (1..=12).map(|id| append(id, b"x", &[QUEUE, uplink])).collect();
+    let (dropped, _) = commit(&mut store, Batch { appends, ..Batch::default() });
+    assert_eq!(dropped, [(QUEUE, Lost { entries: 7, until: EntryId(7) })]);
+    assert_eq!(ids(&mut store, QUEUE), [8, 9, 10, 11, 12]);
+    assert_eq!(ids(&mut store, uplink).len(), 12);
+    store.close();
+    let (mut store, _) = place.open();
+    let (dropped, _) =
+        commit(&mut store, Batch { appends: vec![append(13, b"x", &[QUEUE, uplink])], ..Batch::default() });
+    assert_eq!(dropped, [(QUEUE, Lost { entries: 1, until: EntryId(8) })]);
+}

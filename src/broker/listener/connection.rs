@@ -18,6 +18,7 @@ use super::house::House;
 use super::life::Life;
 use super::tls::{Certificate, Trust};
 use super::upgrade;
+use super::waiting::Place;
 use super::websocket::Bound;
 use crate::broker::Broker;
 use crate::broker::quota::Quota;
@@ -66,12 +67,11 @@ struct Entry {
 }
 
 impl Connection {
-    /// Serves the client until one side ends it.
+    /// Serves the client until one side ends it. `place` is its own in the room of those who have not said CONNECT.
     ///
     /// # Errors
     /// Why it ended, when that was not as MQTT has it.
-    pub(super) async fn serve(mut self, stream: TcpStream) -> Result<(), Error> {
-        let place = self.house.room.enter(self.peer.ip());
+    pub(super) async fn serve(mut self, stream: TcpStream, place: Place) -> Result<(), Error> {
         let entry = tokio::select! {
             // Boxed: its room is given back when it is done, and the connection may live for months.
             entry = Box::pin(self.enter(stream)) => entry?,
@@ -238,3 +238,6 @@ async fn refuse<T, R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     part(reader, writer).await;
     Err(Error::Bad(reason, why))
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,8 @@ use super::life::Life;
 const READ: usize = 4 * 1024;
 /// What goes into one message at most: it is copied, and waits as a whole.
 const MOST_WRITTEN: usize = 64 * 1024;
+/// What stands before the bytes of a message, at most (RFC 6455, 5.2).
+const MOST_HEADER: usize = 10;
 /// Messages up to this size are taken even when no packet may be so large: clients put several packets into one.
 const SMALLEST_BOUND: usize = 64 * 1024;
 
@@ -44,8 +46,6 @@ pub(super) struct WebSocket<S> {
     is_guest: bool,
     /// Nothing more comes.
     ended: bool,
-    /// What was written last has not all gone to the stream.
-    blocked: bool,
     closing: bool,
 }
 
@@ -56,11 +56,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ)
             .write_buffer_size(0)
+            // Answers to pings that the client does not read wait there: of those that find no room, the last is enough
+            // (RFC 6455, 5.5.3).
+            .max_write_buffer_size(MOST_WRITTEN + MOST_HEADER)
             .max_message_size(most)
             .max_frame_size(most);
         let protocol = WebSocketContext::from_partially_read(early, Role::Server, Some(config));
         let message = Bytes::new();
-        Self { stream, protocol, message, bound, is_guest: false, ended: false, blocked: false, closing: false }
+        Self { stream, protocol, message, bound, is_guest: false, ended: false, closing: false }
     }
 
     /// Carries out a step of the protocol with what the stream takes and has at once.
@@ -139,15 +142,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        // Waits until the last message is on its way, so that one waits at most.
-        if self.blocked {
-            ready!(self.step(cx, |protocol, stream| protocol.flush(stream))).map_err(broken)?;
-        }
+        // Waits until the last message is on its way, and answers to pings are: so that one waits at most, and has room.
+        ready!(self.step(cx, |protocol, stream| protocol.flush(stream))).map_err(broken)?;
         let size = buf.len().min(MOST_WRITTEN);
         let message = Message::Binary(Bytes::copy_from_slice(&buf[..size]));
         // It is taken also when it does not all go out at once.
         let written = self.step(cx, |protocol, stream| protocol.write(stream, message));
-        self.blocked = written.is_pending();
         match written {
             Poll::Ready(Err(e)) => Poll::Ready(Err(broken(e))),
             _ => Poll::Ready(Ok(size)),
@@ -156,7 +156,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocket<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = ready!(self.step(cx, |protocol, stream| protocol.flush(stream)));
-        self.blocked = false;
         Poll::Ready(closed(flushed))
     }
 
@@ -288,6 +287,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_that_is_lost_ends_the_stream_as_one_of_tcp() {
+        let (mut server, mut client) = connected().await;
+        client.send(binary(b"all")).await.unwrap();
+        drop(client);
+        let mut came = Vec::new();
+        server.read_to_end(&mut came).await.unwrap();
+        assert_eq!(came, b"all");
+    }
+
+    #[tokio::test]
     async fn pages_from_elsewhere_are_refused_when_origins_are_listed() {
         for (origin, good) in [("Origin: https://plant\r\n", true), ("", true), ("Origin: https://evil\r\n", false)] {
             let request = format!("{REQUEST}{origin}Sec-WebSocket-Protocol: mqtt\r\n\r\n");
@@ -310,6 +319,35 @@ mod tests {
         server.flush().await.unwrap();
         assert_eq!(client.next().await.unwrap().unwrap(), Message::Pong(Bytes::from_static(b"p")));
         assert_eq!(client.next().await.unwrap().unwrap(), binary(b"xyz"));
+    }
+
+    #[tokio::test]
+    async fn pings_whose_answers_nobody_reads_take_no_memory_and_messages_still_find_room() {
+        let (mut server, mut client) = connected().await;
+        let pings = tokio::spawn(async move {
+            for _ in 0..5000 {
+                client.send(Message::Ping(Bytes::from_static(&[7; 125]))).await.unwrap();
+            }
+            client.send(binary(b"x")).await.unwrap();
+            client
+        });
+        assert_eq!(server.read_u8().await.unwrap(), b'x', "it goes on reading");
+        let mut client = pings.await.unwrap();
+        let writing = tokio::spawn(async move {
+            server.write_all(&[1; 3 * MOST_WRITTEN]).await.unwrap();
+            server.flush().await.unwrap();
+            server
+        });
+        let (mut pongs, mut came) = (0, 0);
+        while came < 3 * MOST_WRITTEN {
+            match client.next().await.unwrap().unwrap() {
+                Message::Pong(_) => pongs += 1,
+                Message::Binary(message) => came += message.len(),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(pongs < 4 * 1000, "{pongs} were kept");
+        writing.await.unwrap();
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! Sessions come and go: CONNECT, takeover, DISCONNECT, lost connections, wills, expiry.
+//! Sessions come and go: CONNECT, takeover, DISCONNECT, lost connections, expiry; and what rights they have.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Effects, Link, Now, Router};
 use crate::broker::access::Access;
 use crate::broker::queue::Queue;
-use crate::broker::session::{Connection, InFlight, LinkId, Session, Stage, packet_id};
+use crate::broker::session::{Connection, LinkId, Session, Stage, packet_id};
 use crate::broker::topics::SessionKey;
 use crate::mqtt::wire::TOPIC_ALIAS_MAXIMUM;
 use crate::mqtt::{Ack, ConnAck, Connect, Packet, Publish, Reason, Version};
@@ -34,7 +34,7 @@ impl Router {
         }
         // The old session may have ended with its connection.
         let present = self.by_client.get(&client_id).copied();
-        let fresh = connect.clean_start || present.is_some_and(|key| !trusted && !self.may_resume(key, &connect));
+        let fresh = connect.clean_start || present.is_some_and(|key| !trusted && !self.is_same_user(key, &connect));
         if let Some(key) = present.filter(|_| fresh) {
             self.end(key, now, effects);
         }
@@ -43,6 +43,7 @@ impl Router {
         let most = if trusted { TRUSTED_WINDOW } else { self.limits.window };
         let window = usize::from(connect.receive_maximum.get()).min(most);
         let session = self.sessions.get_mut(&key).expect("just found or added");
+        let other_user = session.user != connect.user;
         session.user = connect.user;
         session.connection = Some(Connection { link, version: connect.version, trusted, window, outstanding: 0 });
         for at in [session.ends.take(), session.will_due.take()].into_iter().flatten() {
@@ -52,8 +53,11 @@ impl Router {
         self.links.insert(link, Link { trusted, session: Some(key) });
         self.set_will(key, connect.will);
         let changed = self.set_expiry(key, connect.expiry);
-        if changed || was_saved_as_left || present.is_none() {
+        if changed || was_saved_as_left || other_user || present.is_none() {
             self.save(key);
+        }
+        if !trusted {
+            self.drop_forbidden(key);
         }
         effects.send(
             link,
@@ -95,40 +99,55 @@ impl Router {
         Ok(())
     }
 
-    /// Whether a client may go on with the session of its id: as the same user, and subscribed to what it may read.
-    fn may_resume(&self, key: SessionKey, connect: &Connect) -> bool {
+    /// A session that goes on may have subscriptions of a time when its client had more rights.
+    fn drop_forbidden(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.get(&key) else { return };
+        let (user, client_id) = (session.user.as_deref(), &*session.client_id);
+        let forbidden = session.subscriptions.keys().filter(|f| !self.access.may_subscribe(user, client_id, f));
+        for filter in forbidden.cloned().collect::<Vec<_>>() {
+            self.revoke(key, &filter);
+        }
+    }
+
+    /// Whether a client may go on with the session of its id: as the same user.
+    fn is_same_user(&self, key: SessionKey, connect: &Connect) -> bool {
         let Some(session) = self.sessions.get(&key) else { return false };
-        let user = connect.user.as_deref();
-        let same = session.user.is_none() || session.user.as_deref() == user;
-        same && session.subscriptions.keys().all(|f| self.access.may_subscribe(user, &session.client_id, f))
+        session.user.is_none() || session.user == connect.user
     }
 
     /// Puts other rights in force. What a client is subscribed to and may not read any more, it gets no more; a will that
     /// it may not publish any more is forgotten.
     pub(super) fn set_access(&mut self, access: Arc<Access>) {
         self.access = access;
-        let mut revoked = Vec::new();
+        let (mut revoked, mut forgotten) = (Vec::new(), Vec::new());
         for (key, session) in &mut self.sessions {
             // Of a session of the gateway's own, none of this was asked.
             if session.client_id.starts_with('$') || session.connection.is_some_and(|c| c.trusted) {
                 continue;
             }
             let (access, user, client_id) = (&self.access, session.user.as_deref(), &*session.client_id);
-            session.will.take_if(|will| !access.may_publish(user, client_id, &will.message.topic));
+            if session.will.take_if(|will| !access.may_publish(user, client_id, &will.message.topic)).is_some() {
+                forgotten.push(*key);
+            }
             // Of a session that came with the store, it is not known whose it is: that is seen when its client comes.
             if session.user.is_some() || session.connection.is_some() {
                 let lost = |filter: &&Arc<str>| !access.may_subscribe(user, client_id, filter);
                 revoked.extend(session.subscriptions.keys().filter(lost).map(|filter| (*key, filter.clone())));
             }
         }
-        for (key, filter) in revoked {
-            self.topics.unsubscribe(&filter, key);
-            if let Some(session) = self.sessions.get_mut(&key) {
-                tracing::info!("{} may not read {filter} any more, and is unsubscribed", session.client_id);
-                session.subscriptions.remove(&filter);
-            }
-            self.save(key);
+        forgotten.into_iter().for_each(|key| self.save_will(key, None));
+        revoked.into_iter().for_each(|(key, filter)| self.revoke(key, &filter));
+    }
+
+    /// Ends a subscription to what a client may not read any more.
+    fn revoke(&mut self, key: SessionKey, filter: &str) {
+        self.topics.unsubscribe(filter, key);
+        if let Some(session) = self.sessions.get_mut(&key) {
+            tracing::info!("{} may not read {filter} any more, and is unsubscribed", session.client_id);
+            session.subscriptions.remove(filter);
+            session.owed.remove(filter);
         }
+        self.save(key);
     }
 
     pub(super) fn add_session(&mut self, client_id: &Arc<str>) -> SessionKey {
@@ -155,26 +174,29 @@ impl Router {
     /// Sends again what was in flight (MQTT 5.0, 4.4).
     fn resume(&mut self, key: SessionKey, effects: &mut Effects) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
-        let Some(connection) = session.connection.as_mut() else { return };
+        let Some(Connection { link, window, .. }) = session.connection else { return };
         // A smaller window than last time: what does not fit waits again, in its place.
-        while session.inflight.len() > connection.window
-            && let Some(InFlight { stage: Stage::Published(_), .. }) = session.inflight.back()
-        {
-            if let Some(InFlight { stage: Stage::Published(entry), .. }) = session.inflight.pop_back() {
+        for place in (0..session.inflight.len()).rev() {
+            if session.inflight.len() <= window {
+                break;
+            }
+            if matches!(session.inflight[place].stage, Stage::Published(_))
+                && let Some(entry) = session.take_in_flight(place, None)
+            {
                 session.queue.put_back(entry);
             }
         }
+        if let Some(connection) = &mut session.connection {
+            connection.outstanding += session.inflight_bytes;
+        }
         for inflight in &session.inflight {
             let packet = match &inflight.stage {
-                Stage::Published(entry) => {
-                    connection.outstanding += entry.message.size();
-                    Packet::Publish(Publish { dup: true, ..entry.publish() })
-                }
+                Stage::Published(entry) => Packet::Publish(Publish { dup: true, ..entry.publish() }),
                 // PUBREL follows when the disk knows.
                 Stage::Received => continue,
                 Stage::Released { .. } => Packet::PubRel(Ack::ok(packet_id(inflight.seq))),
             };
-            effects.send(connection.link, packet);
+            effects.send(link, packet);
         }
         // What is sent again for want of window was sent before, too.
         session.sent_before = session.sent_before.max(session.sent);
@@ -243,6 +265,9 @@ impl Router {
         self.publish_will(key, now, effects);
         let Some(session) = self.sessions.remove(&key) else { return };
         self.by_client.remove(&session.client_id);
+        for at in [session.ends, session.will_due].into_iter().flatten() {
+            self.deadlines.remove(&(at, key));
+        }
         self.owing.remove(&key);
         for filter in session.subscriptions.keys() {
             self.topics.unsubscribe(filter, key);
@@ -257,10 +282,9 @@ impl Router {
         }
     }
 
+    /// Notes that a session is to be written as it is at the next commit: whole, however often it changes until then.
     pub(super) fn save(&mut self, key: SessionKey) {
-        if let Some(saved) = self.sessions.get(&key).and_then(Session::to_store) {
-            self.tail.save(saved);
-        }
+        self.unsaved.insert(key);
     }
 }
 

@@ -13,7 +13,7 @@ impl Router {
     pub(super) fn pump(&mut self, key: SessionKey, now: Now, effects: &mut Effects) {
         loop {
             self.pay(key, now);
-            let outstanding = self.limits.outstanding;
+            let (outstanding, bound, most) = (self.limits.outstanding, self.room.bound(), self.limits.queue);
             let Some(session) = self.sessions.get_mut(&key) else { return };
             let Some(connection) = session.connection else { return };
             if connection.outstanding >= outstanding {
@@ -26,8 +26,19 @@ impl Router {
                 return;
             };
             let Delivery { qos, seq, .. } = next.delivery;
-            if qos > QoS::AtMostOnce && (session.inflight.len() >= connection.window || session.is_id_in_use(seq)) {
+            // What is sent and not acknowledged takes memory as what waits does.
+            let bytes = if connection.trusted { most.bytes } else { bound.bytes };
+            if qos > QoS::AtMostOnce && !session.has_window(&connection, bytes) {
                 return;
+            }
+            if qos > QoS::AtMostOnce && session.is_id_in_use(seq) {
+                let client = session.client_id.clone();
+                tracing::warn!(
+                    "{client} has left a delivery unacknowledged for 65 535 others: it is cut off, and gets it again"
+                );
+                effects.send(connection.link, Packet::Disconnect { reason: Reason::UNSPECIFIED, expiry: None });
+                effects.close.push(connection.link);
+                return self.gone(connection.link, now, effects);
             }
             if next.id > self.durable && session.waits_for_disk(qos) {
                 self.waiting.insert(key);
@@ -85,9 +96,8 @@ impl Router {
     fn received(&mut self, key: SessionKey, place: usize, entry: &Queued, effects: &mut Effects) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let oldest = session.inflight.iter().take(place).all(|i| !matches!(i.stage, Stage::Published(_)));
-        let InFlight { seq, stage } = &mut session.inflight[place];
-        let seq = *seq;
-        *stage = Stage::Received;
+        let seq = session.inflight[place].seq;
+        session.take_in_flight(place, Some(Stage::Received));
         let recorded = session.durable.filter(|_| session.waits_for_disk(QoS::ExactlyOnce));
         match recorded {
             Some(queue) => {
@@ -132,7 +142,7 @@ impl Router {
     fn done(&mut self, key: SessionKey, place: usize, effects: &mut Effects) {
         let Some(session) = self.session(key) else { return };
         let oldest = session.inflight.iter().take(place).all(|i| !matches!(i.stage, Stage::Published(_)));
-        if let Some(InFlight { stage: Stage::Published(entry), .. }) = session.inflight.remove(place) {
+        if let Some(entry) = session.take_in_flight(place, None) {
             self.settle(key, entry.id, entry.delivery.qos, oldest, effects);
         }
     }

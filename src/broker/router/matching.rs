@@ -109,7 +109,7 @@ pub(super) fn fitness(
     let qos = member.options.qos.min(message.qos);
     let is_kept = session.durable.is_some() && qos > QoS::AtMostOnce;
     let Some(connection) = &session.connection else { return is_kept.then_some(Fitness::Away) };
-    let window = qos == QoS::AtMostOnce || session.inflight.len() < connection.window;
+    let window = qos == QoS::AtMostOnce || session.has_window(connection, bound.bytes);
     Some(if session.queue.len() == 0 && window && connection.outstanding < outstanding {
         Fitness::Ready
     } else if is_kept || session.queue.has_room(bound) {

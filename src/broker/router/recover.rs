@@ -43,6 +43,7 @@ impl Router {
         // A session that was connected when the last run ended was left by that end.
         let left = saved.left.unwrap_or(now.wall);
         session.left = Some(left);
+        let unknown = saved.left.is_none() && saved.expiry != u32::MAX;
         session.oldest_on_disk = depth.oldest;
         if saved.expiry != u32::MAX {
             let ends = now.instant + Duration::from_secs(saved.expiry.into()).saturating_sub(left.age_at(now.wall));
@@ -58,11 +59,15 @@ impl Router {
         self.by_queue.insert(saved.queue, key);
         self.next_queue = self.next_queue.max(saved.queue.0.saturating_add(1));
         self.sessions.insert(key, session);
+        if unknown {
+            self.save(key);
+        }
     }
 
     fn recover_handshake(&mut self, queue: QueueId, handshake: Handshake) {
         let Some(session) = self.by_queue.get(&queue).and_then(|key| self.sessions.get_mut(key)) else { return };
         match handshake {
+            Handshake::Received(_) if session.is_of_the_gateway() => {}
             Handshake::Received(id) => {
                 session.incoming.insert(id, Incoming::Received { recorded: true });
             }

@@ -4,17 +4,17 @@
 use std::sync::Arc;
 
 use super::matching::Matches;
+use super::route::Terms;
 use super::{Effects, Now, Router};
 use crate::broker::queue::Bound;
 use crate::broker::topics::SessionKey;
 use crate::message::{Message, QoS};
 use crate::mqtt::SubscribeOptions;
 use crate::store::Delivery;
-use crate::store::tail::Entering;
 
 /// Messages that enter a queue at once.
 const SLICE: usize = 128;
-/// Topics looked at without a break.
+/// Topics looked at without a break, over all sessions.
 const SCAN: usize = 8192;
 /// Retained messages are not lost to a reader that is slow: there is room for a slice beside what else waits.
 const UNBOUND: Bound = Bound { entries: usize::MAX, bytes: usize::MAX };
@@ -31,6 +31,7 @@ impl Router {
         if let Some(session) = self.sessions.get_mut(&key) {
             session.owed.add(filter, options, subscription_id);
             self.owing.insert(key);
+            self.search = SCAN;
         }
     }
 
@@ -47,7 +48,12 @@ impl Router {
         if session.connection.is_none() || !hungry || waits {
             return;
         }
-        let slice = session.owed.take(&self.retained, now.wall, SLICE, SCAN);
+        if self.search == 0 {
+            self.searching = true;
+            return;
+        }
+        let (slice, scanned) = session.owed.take(&self.retained, now.wall, SLICE, self.search);
+        self.search -= scanned;
         if session.owed.is_empty() {
             self.owing.remove(&key);
         } else {
@@ -84,6 +90,7 @@ impl Router {
     /// Goes on with every session that is still to get something.
     pub(super) fn pay_all(&mut self, now: Now, effects: &mut Effects) {
         self.searching = false;
+        self.search = SCAN;
         for key in self.owing.iter().copied().collect::<Vec<_>>() {
             self.pump(key, now, effects);
         }
@@ -95,16 +102,11 @@ impl Router {
     }
 
     fn enter_retained(&mut self, key: SessionKey, message: &Arc<Message>, delivery: Delivery, now: Now) {
-        let id = self.new_entry();
+        let id = self.next_entry;
         let Some(session) = self.sessions.get_mut(&key) else { return };
         session.owed.entered(id);
         let is_kept = session.durable.is_some() && delivery.qos > QoS::AtMostOnce;
-        let bound = if is_kept { self.room.bound() } else { UNBOUND };
-        let urgent = session.waits_for_disk(delivery.qos);
-        let open: Vec<_> = self.enqueue(key, id, message, delivery, bound).into_iter().collect();
-        if !open.is_empty() {
-            let (message, retain, entered) = (message.clone(), false, now.instant);
-            self.tail.append(Entering { id, message, open, retain, entered, waiter: None, with: None, urgent });
-        }
+        let bound = (!is_kept).then_some(UNBOUND);
+        self.enter(message, &[(key, delivery)], Terms { bound, ..Terms::default() }, now);
     }
 }

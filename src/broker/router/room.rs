@@ -18,6 +18,8 @@ pub(super) enum Loss {
     TooSlow,
     NoStore,
     GaveWay,
+    /// It was delivered, and is not there for those who come later.
+    NotRetained,
 }
 
 /// The room that there is.
@@ -61,7 +63,7 @@ impl Room {
 
     /// Looks how full it is, over all sessions. Returns the fair share of each when there is no room at all.
     fn measure<'a>(&mut self, own: Bound, total: usize, sessions: impl Iterator<Item = &'a Session>) -> Option<Bound> {
-        let held = sessions.map(|session| session.queue.bytes()).filter(|bytes| *bytes > 0);
+        let held = sessions.map(|session| session.queue.bytes() + session.inflight_bytes).filter(|bytes| *bytes > 0);
         let (sum, queues) = held.fold((0, 0), |(sum, queues), bytes| (sum + bytes, queues + 1));
         let fair = Bound { bytes: own.bytes.min(total / 2 / queues.max(1)), ..own };
         self.bound = match sum {
@@ -106,7 +108,8 @@ impl Loss {
         match self {
             Loss::TooSlow => "it reads too slowly: see max-queued",
             Loss::NoStore => "the store takes no more",
-            Loss::GaveWay => "too old, or the store is full",
+            Loss::GaveWay => "too old, or too many to keep: see max-size, max-age and max-per-client",
+            Loss::NotRetained => "not retained: see max-retained and max-retained-bytes",
         }
     }
 }
@@ -123,7 +126,15 @@ impl Router {
     /// Looks how much waits over all sessions. When that is too much, the longest queues lose first.
     pub(super) fn measure(&mut self) {
         let Limits { queue, total, queue_full, .. } = self.limits;
-        let Some(fair) = self.room.measure(queue, total, self.sessions.values()) else { return };
+        let (own, durable) = (queue, self.durable);
+        let measured = self.room.measure(queue, total, self.sessions.values());
+        if self.room.bound.bytes < own.bytes {
+            // What is on disk as well need not wait here for those who are away.
+            let away = self.sessions.values_mut().filter(|s| s.durable.is_some() && s.connection.is_none());
+            away.for_each(|session| session.queue.unload(durable));
+        }
+        let measured = measured.and_then(|_| self.room.measure(queue, total, self.sessions.values()));
+        let Some(fair) = measured else { return };
         // What is kept on disk as well goes there sooner, and is not lost.
         let live = self.sessions.iter_mut().filter(|(_, s)| s.durable.is_none() && s.owed.is_hungry());
         let gone: Vec<_> = live.map(|(key, session)| (*key, session.queue.shorten(fair, queue_full))).collect();
@@ -152,6 +163,13 @@ impl Router {
             session.dropped += n;
             self.losses.note(&session.client_id, n, loss);
         }
+    }
+
+    /// Counts a message that its publisher wanted to be retained, and for which there is no room.
+    pub(super) fn not_retained(&mut self, from: Option<SessionKey>) {
+        self.dropped += 1;
+        let publisher = from.and_then(|key| self.sessions.get(&key)).map(|session| session.client_id.clone());
+        self.losses.note(&publisher.unwrap_or_else(|| "the gateway itself".into()), 1, Loss::NotRetained);
     }
 
     /// Gives back the memory of bursts that are over.

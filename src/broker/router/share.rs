@@ -3,63 +3,16 @@
 //! Only a durable queue keeps a publisher waiting, and a delivery that moves from one durable queue to another keeps it
 //! waiting until the new one has it: the entry is appended anew before the old queue ends, and one transaction does both.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use super::matching::{delivery, fitness};
+use super::route::Terms;
 use super::{Effects, Now, Router, Waiter};
 use crate::broker::queue::Queued;
 use crate::broker::session::Session;
 use crate::broker::topics::SessionKey;
-use crate::message::{Message, QoS};
+use crate::message::QoS;
 use crate::store::Delivery;
-use crate::store::tail::Entering;
-
-/// Publishers that wait for more than one entry, by the number of the publish: for how many more.
-#[derive(Debug, Default)]
-pub(super) struct Gates(HashMap<u64, usize>);
-
-impl Gates {
-    /// The publisher waits for one more entry.
-    pub(super) fn hold(&mut self, number: u64) {
-        *self.0.entry(number).or_default() += 1;
-    }
-
-    /// One of its entries is durable. True when the publisher waits for no other.
-    pub(super) fn opens(&mut self, number: u64) -> bool {
-        let Some(more) = self.0.get_mut(&number) else { return true };
-        *more -= 1;
-        if *more == 0 {
-            self.0.remove(&number);
-        }
-        false
-    }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-}
 
 impl Router {
-    /// Puts a message once more into the queue of a session that has it already, as an entry of its own.
-    pub(super) fn enter_again(
-        &mut self,
-        key: SessionKey,
-        message: &Arc<Message>,
-        delivery: Delivery,
-        waiter: Option<Waiter>,
-        now: Now,
-    ) {
-        let id = self.new_entry();
-        let open: Vec<_> = self.enqueue(key, id, message, delivery, self.room.bound()).into_iter().collect();
-        if !open.is_empty() {
-            // In one transaction with the first.
-            let (message, entered, urgent) = (message.clone(), now.instant, true);
-            self.tail.append(Entering { id, message, open, retain: false, entered, waiter, with: None, urgent });
-        }
-    }
-
     /// Gives what a session got by a share, and has not acknowledged, to the other members. The session has left its
     /// shares already, and its queue in the store has not ended yet.
     pub(super) fn hand_over(&mut self, mut session: Session, now: Now, effects: &mut Effects) {
@@ -87,17 +40,11 @@ impl Router {
         let heir =
             share.pick(|member| fitness(sessions.get(&member.session)?, member, &message, outstanding, bound))?;
         let delivery = Delivery { share: was.share, ..delivery(&heir, &message) };
-        let id = self.new_entry();
-        let open: Vec<_> = self.enqueue(heir.session, id, &message, delivery, self.room.bound()).into_iter().collect();
-        if !open.is_empty() {
-            let waiter = self.tail.waiter(old).filter(|_| was_durable).copied();
-            if let Some(Waiter::Publisher(publisher)) = waiter {
-                self.gates.hold(publisher.number);
-            }
-            // In the transaction that ends the old queue.
-            let (entered, urgent) = (now.instant, true);
-            self.tail.append(Entering { id, message, open, retain: false, entered, waiter, with: None, urgent });
-        }
+        // Who waited for the old entry waits for this one, in the transaction that ends the old queue.
+        let waiter = self.tail.waiter(old).filter(|_| was_durable).copied();
+        let publisher = waiter.and_then(|w| if let Waiter::Publisher(publisher) = w { Some(publisher) } else { None });
+        let terms = Terms { publisher, urgent: true, ..Terms::default() };
+        self.enter(&message, &[(heir.session, delivery)], terms, now);
         Some(heir.session)
     }
 }

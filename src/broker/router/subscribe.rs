@@ -45,6 +45,8 @@ impl Router {
         // Many clients subscribe anew at each connection: that is no reason to write.
         if changed {
             self.save(key);
+            // A client that finds its session again does not subscribe anew.
+            self.tail.hurry();
         }
         effects.send(link, Packet::SubAck { id: subscribe.id, reasons });
         for (filter, options, new) in granted {
@@ -81,7 +83,7 @@ impl Router {
         filters: &[Arc<str>],
         effects: &mut Effects,
     ) {
-        let reasons = filters
+        let reasons: Vec<_> = filters
             .iter()
             .map(|filter| {
                 if topic::check_filter(filter).is_err() {
@@ -94,7 +96,9 @@ impl Router {
                 if self.topics.unsubscribe(filter, key) { Reason::SUCCESS } else { Reason::NO_SUBSCRIPTION_EXISTED }
             })
             .collect();
-        self.save(key);
+        if reasons.contains(&Reason::SUCCESS) {
+            self.save(key);
+        }
         effects.send(link, Packet::UnsubAck { id, reasons });
     }
 

@@ -1,6 +1,7 @@
 //! The router, fed with events: no socket, no disk, no time but what is said.
 
 mod exactly_once;
+mod fuzz;
 mod leaks;
 mod limits;
 mod owed;
@@ -26,6 +27,7 @@ const LIMITS: Limits = Limits {
     sessions: 10,
     subscriptions: 20,
     retained: 8,
+    retained_bytes: 64 << 20,
 };
 
 /// A router, and a disk that holds what was committed.
@@ -188,6 +190,8 @@ impl World {
         let packets = self.effects.packets.get_mut(&LinkId(link)).unwrap();
         let Packet::SubAck { reasons, .. } = packets.remove(0) else { panic!("{packets:?}") };
         assert_eq!(reasons, [Reason(options.qos.into())]);
+        // A new subscription of a kept session is written at once.
+        self.committed();
     }
 
     fn gone(&mut self, link: u64) {
@@ -782,4 +786,81 @@ fn the_will_of_a_client_that_came_back_is_not_lost_with_its_earlier_one() {
     world.committed();
     world.commit();
     assert_eq!((world.wills.len(), world.disk.len()), (1, 1), "the new will, and the entry of the old one");
+}
+
+#[test]
+fn a_session_that_ended_leaves_no_deadline() {
+    let mut world = World::new();
+    let month = 30 * 24 * 3600;
+    for link in 0..20 {
+        let will = Some(Will { message: Message::new("w", "x"), delay: Duration::from_secs(60) });
+        world.open(link, Connect { clean_start: true, will, ..connect("flaps", month) });
+        world.gone(link);
+    }
+    assert_eq!(world.router.deadlines.len(), 2, "of the last one: its will, and its end");
+}
+
+#[test]
+fn an_uplink_s_exchanges_are_not_recorded() {
+    let mut world = World::new();
+    world.open(1, connect("reader", 60));
+    world.subscribe(1, "t", QoS::ExactlyOnce);
+    world.commit();
+    world.gone(1);
+    world.apply(Event::Opened { link: LinkId(2), trusted: true });
+    world.packet(2, Packet::Connect(Box::new(connect("$uplink/cloud", u32::MAX))));
+    world.sent(2);
+    world.packet(2, publish(Some(1), QoS::ExactlyOnce, "t"));
+    world.commit();
+    assert_eq!(world.sent(2), [Packet::PubRec(ok(1))]);
+    assert!(world.handshakes.is_empty());
+    world.packet(2, Packet::PubRel(ok(1)));
+    assert_eq!(world.sent(2), [Packet::PubComp(ok(1))], "at once: the cloud may use the id again");
+}
+
+#[test]
+fn a_client_that_comes_back_with_a_smaller_window_gets_no_more_than_that() {
+    let mut world = World::new();
+    world.open(1, connect("reader", 60));
+    world.subscribe(1, "#", QoS::ExactlyOnce);
+    world.open(2, connect("publisher", 0));
+    (1..=3).for_each(|id| drop(world.publish(2, id, "a")));
+    world.packet(2, publish(Some(4), QoS::ExactlyOnce, "b"));
+    world.commit();
+    world.packet(1, Packet::PubRec(ok(4)));
+    world.commit();
+    world.gone(1);
+    world.sent(1);
+    let receive_maximum = NonZeroU16::new(2).unwrap();
+    world.open(3, Connect { receive_maximum, ..connect("reader", 60) });
+    let sent = world.sent(3);
+    assert_eq!((publishes(&sent), sent.len()), (vec!["a/1/dup".to_owned()], 2), "{sent:?}");
+    world.packet(3, Packet::PubAck(ok(1)));
+    assert_eq!(publishes(&world.sent(3)), ["a/2/dup"]);
+}
+
+#[test]
+fn what_a_reload_forbids_does_not_come_after_all() {
+    let mut world = World::new();
+    world.router.limits.retained = 1000;
+    for n in 0..300 {
+        world.apply(Event::Publish(Message::retained(format!("secret/{n:03}"), vec![b'x'; 1000])));
+    }
+    let will = Some(Will { message: Message::new("secret/will", "x"), delay: Duration::ZERO });
+    world.open(1, Connect { user: Some("ada".into()), will, ..connect("c", 60) });
+    world.subscribe(1, "secret/#", QoS::AtMostOnce);
+    world.commit();
+    let came = publishes(&world.sent(1)).len();
+    assert!(came < 300 && world.wills.len() == 1, "{came}");
+    let rule = |filter: &str| crate::broker::access::Rule {
+        read: vec![filter.into()],
+        write: vec![filter.into()],
+        ..Default::default()
+    };
+    world.apply(Event::Access(Arc::new(Access::new(None, vec![rule("open/#")]))));
+    world.apply(Event::Drained { link: LinkId(1), bytes: 1_000_000 });
+    let rest = publishes(&world.sent(1)).len();
+    assert!(came + rest <= 128, "what waited for it still goes out, and no more: {came} + {rest}");
+    world.commit();
+    assert!(world.wills.is_empty());
 }

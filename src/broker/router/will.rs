@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::route::Origin;
 use super::{Effects, Now, Router};
 use crate::broker::topics::SessionKey;
 use crate::clock::Timestamp;
@@ -36,12 +37,19 @@ impl Router {
     pub(super) fn publish_will(&mut self, key: SessionKey, now: Now, effects: &mut Effects) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let Some(mut will) = session.will.take() else { return };
-        let client_id = session.client_id.clone();
+        // Rights may have changed since it was accepted, in this run or before it.
+        let (user, client_id) = (session.user.as_deref(), &session.client_id);
+        if !session.is_of_the_gateway() && !self.access.may_publish(user, client_id, &will.message.topic) {
+            tracing::warn!("{client_id} may not publish its will on {} any more", will.message.topic);
+            self.tail.set_will(client_id.clone(), None);
+            return;
+        }
+        let origin = Origin::Will(key, session.client_id.clone());
         will.message.at = now.wall;
-        self.publish(Some(key), Arc::new(will.message), Some(client_id), now, effects);
+        self.publish(origin, Arc::new(will.message), now, effects);
     }
 
-    fn save_will(&mut self, key: SessionKey, due: Option<Timestamp>) {
+    pub(super) fn save_will(&mut self, key: SessionKey, due: Option<Timestamp>) {
         let Some(session) = self.sessions.get(&key) else { return };
         let saved = session.will.as_ref().map(|will| store::Will {
             message: will.message.clone(),

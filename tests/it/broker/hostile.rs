@@ -1,9 +1,36 @@
-//! Hostile and clumsy clients, while a good one goes on.
+//! Hostile and clumsy clients, while a good one goes on ([`Steady`]: its messages come, in order).
+//!
+//! | what they do | what happens to them | where |
+//! |---|---|---|
+//! | any bytes, wrong packets, wrong state or direction | DISCONNECT with the reason (3.1.1: closed) | here |
+//! | a million mutated packets, each version | decoder and router go on, order and sessions hold | unit tests of the router, `fuzz` |
+//! | the same over sockets, through listener and store | as above | [`super::fuzz`] |
+//! | bytes one by one; messages and fragments of a WebSocket | served | [`doors`] |
+//! | silence and half handshakes, more than `max-waiting`, on every listener | closed; the oldest first when it is full | [`doors`] |
+//! | headers that drip | closed after `connect-timeout` | [`doors`] |
+//! | ten thousand connects and resets | nothing is left: no file, no client | [`doors`] |
+//! | text, unmasked, huge, reserved, nested frames | closed | [`doors`] |
+//! | WebSocket pings without end, answers unread | only the last is answered | [`doors`] |
+//! | tiny packets without end, answers read or not | read no faster than they are dealt with; 8 MiB wait for the router | [`floods`] |
+//! | never reading, at QoS 0, 1, 2, with a session or without | loses by `queue-full`, or goes on from the disk | here |
+//! | never acknowledging | `max-inflight` messages or `max-queued-bytes`, whichever comes first | [`floods`] |
+//! | stopping in the middle of a packet, or dripping | closed when the keep alive is over | [`floods`] |
+//! | one client id taken over in a tight loop | each is let in, each will is published once | [`floods`] |
+//! | acknowledging what never was | answered as the specification has it, or ignored | [`floods`] |
+//! | twenty thousand filters in a packet, two hundred levels | those in the bounds are taken, all are answered | [`floods`] |
+//! | packets of 256 MiB | go through where `max-packet` allows; else refused by their header | [`floods`] |
+//! | announcing large packets | memory is for what has come | [`floods`] |
+//! | what panics the task of a connection | that connection ends, its will is published | unit test of the connection |
+//! | coming and going, in any number | memory returns | [`super::leaks`] |
+//! | reaching a bound | told, counted, named | [`super::limits`] |
+
+mod doors;
+mod floods;
 
 use std::time::Duration;
 
 use fieldpost::message::QoS;
-use fieldpost::mqtt::{Packet, Reason, Version};
+use fieldpost::mqtt::{Ack, Packet, Reason, Version};
 use rustix::net::sockopt::set_socket_linger;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -152,7 +179,9 @@ async fn a_subscriber_that_never_reads_costs_the_others_nothing() {
     let gateway = Gateway::start("").await;
     let mut steady = Steady::start(&gateway).await;
     let mut deaf = Vec::new();
-    for (version, qos) in VERSIONS.into_iter().flat_map(|v| [(v, QoS::AtMostOnce), (v, QoS::AtLeastOnce)]) {
+    for (version, qos) in
+        VERSIONS.into_iter().flat_map(|v| [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce].map(|qos| (v, qos)))
+    {
         for expiry in [0, u32::MAX] {
             let id = format!("deaf-{version:?}-{qos:?}-{expiry}");
             let mut raw = Raw::connect(&gateway, raw::connect(version, &id, expiry)).await;
@@ -167,7 +196,7 @@ async fn a_subscriber_that_never_reads_costs_the_others_nothing() {
     paho.subscribe("good", "flood", 1).await;
     paho.connect("p", json!({})).await;
     for n in 0..60 {
-        let step = json!({"topic": "flood", "payload": n.to_string(), "size": 200_000, "qos": n % 2});
+        let step = json!({"topic": "flood", "payload": n.to_string(), "size": 200_000, "qos": n % 3});
         paho.ask("p", "publish", step).await;
     }
     steady.goes_on().await;
@@ -175,19 +204,22 @@ async fn a_subscriber_that_never_reads_costs_the_others_nothing() {
     assert_eq!(sizes, numbers(0..60));
     let resident = resident(&gateway);
     assert!(resident < 200 << 20, "{} MB", resident >> 20);
-    // What waits for one that is back to reading arrives: QoS 1 in a kept session, all of it.
+    // What waits for one that is back to reading arrives: QoS 1 and 2 in a kept session, all of it.
     let mut keeper = deaf.pop().unwrap();
-    let mut next = 1;
-    while next < 60 {
-        if let Packet::Publish(publish) = keeper.next().await
-            && let Some(id) = publish.id
-        {
-            let number: u32 = std::str::from_utf8(&publish.message.payload).unwrap().trim().parse().unwrap();
-            assert_eq!(number, next);
-            next += 2;
-            keeper.send(Packet::PubAck(fieldpost::mqtt::Ack::ok(id))).await;
-        }
+    let mut came = Vec::new();
+    while came.len() < 40 {
+        let ack = match keeper.next().await {
+            Packet::Publish(publish) if publish.id.is_some() => {
+                came.push(std::str::from_utf8(&publish.message.payload).unwrap().trim().parse::<u32>().unwrap());
+                let ack = Ack::ok(publish.id.unwrap());
+                if publish.qos == QoS::AtLeastOnce { Packet::PubAck(ack) } else { Packet::PubRec(ack) }
+            }
+            Packet::PubRel(ack) => Packet::PubComp(ack),
+            _ => continue,
+        };
+        keeper.send(ack).await;
     }
+    assert_eq!(came, (0..60).filter(|n| n % 3 > 0).collect::<Vec<_>>());
 }
 
 /// Bytes of RAM that the gateway has.

@@ -3,13 +3,14 @@ a name, live in it. {"as": NAME, "do": WHAT, …}:
 
 connect     "v" (3, 4, 5), "id", "clean", "expiry", "keepalive", "user", "password", "will", "receive", "packet", "manual"
             -> {"reason", "session", "properties"}; "will" is a publish with "delay"; "manual" leaves acknowledgements out
+            "aliases" is how many topic aliases the broker may set, which are then left as they come
             "port" (another than the usual), "websocket" (true), "ca" (TLS), "certificate" and "key" (a client's own)
 subscribe   "filters" [[FILTER, QOS or {"qos", "local", "published", "handling"}]…], "id" -> {"reasons"}
 unsubscribe "filters" -> {"reasons"}
 publish     "topic", "payload", "qos", "retain", "size", "properties" -> {"reason"}, once it is acknowledged
 burst       "topic", "qos", "first", "count", as fast as it goes: payloads are numbers -> {"acked"}, once all are
 take        "count" -> {"messages"}, the next ones; "payloads": true gives their payloads only
-disconnect  "reason" -> {}
+disconnect  "reason", "expiry" (of the session, from now on) -> {}
 drop        closes the connection without a word -> {}
 lost        waits until the broker has closed the connection -> {"reason"}
 
@@ -90,6 +91,7 @@ class Peer:
                 SessionExpiryInterval=step.get("expiry"),
                 ReceiveMaximum=step.get("receive"),
                 MaximumPacketSize=step.get("packet"),
+                TopicAliasMaximum=step.get("aliases"),
             )
         it.connect("127.0.0.1", step.get("port", self.port), step.get("keepalive", 60), **more)
         it.loop_start()
@@ -147,7 +149,8 @@ class Peer:
 
     def disconnect(self, step):
         reason = ReasonCode(PacketTypes.DISCONNECT, identifier=step["reason"]) if "reason" in step else None
-        self.client.disconnect(reason)
+        wire = properties(PacketTypes.DISCONNECT, SessionExpiryInterval=step["expiry"]) if "expiry" in step else None
+        self.client.disconnect(reason, wire)
         self.losses.get(timeout=PATIENCE)
         self.client.loop_stop()
         return {}

@@ -61,6 +61,8 @@ impl Browser {
         flags.push(format!("--user-data-dir={}", profile.path().display()));
         options["args"] = json!(flags);
         let wanted = json!({"capabilities": {"alwaysMatch": {
+            // Those of tests are from an authority that it does not know.
+            "acceptInsecureCerts": true,
             "goog:chromeOptions": options,
             "goog:loggingPrefs": {"browser": "ALL"},
         }}});

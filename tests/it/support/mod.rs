@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod line;
 pub mod mail;
 pub mod modbus;
+pub mod node;
 pub mod port;
 pub mod process;
 pub mod python;

@@ -5,7 +5,8 @@ use super::*;
 /// A router as an idle gateway has it.
 fn world() -> World {
     let mut world = World::new();
-    world.router.limits = Limits { sessions: 40_000, subscriptions: 30_000, retained: 300_000, ..LIMITS };
+    world.router.limits =
+        Limits { sessions: 40_000, subscriptions: 30_000, retained: 300_000, retained_bytes: 1 << 30, ..LIMITS };
     world
 }
 
