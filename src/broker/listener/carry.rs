@@ -98,7 +98,7 @@ impl Guest {
                     Err(why) => (Reason::ADMINISTRATIVE_ACTION, why),
                 },
                 () = sleep_until(deadline), if listens => {
-                    // A byte within a packet is a sign of life.
+                    // Much of a large packet is a sign of life as well.
                     deadline = self.life.heard().max(since) + patience;
                     if deadline > Instant::now() {
                         continue;

@@ -126,7 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
                     let why = "a message is larger than this broker takes";
                     return Poll::Ready(Err(this.end(cx, CloseCode::Size, why)));
                 }
-                Some(Err(Error::Protocol(e))) if e != ProtocolError::ResetWithoutClosingHandshake => {
+                Some(Err(Error::Protocol(_))) => {
                     let why = "what came is not WebSocket";
                     return Poll::Ready(Err(this.end(cx, CloseCode::Protocol, why)));
                 }

@@ -94,7 +94,7 @@ async fn who_never_acknowledges_is_given_so_many_bytes_and_no_more() {
                     bytes += publish.message.payload.len();
                 }
             }
-            bytes
+            (bytes, raw)
         }));
     }
     // All of a window would be 100 of them: 60 MB for each, 1200 MB together.
@@ -107,9 +107,11 @@ async fn who_never_acknowledges_is_given_so_many_bytes_and_no_more() {
     steady.goes_on().await;
     let grown = resident(&gateway).saturating_sub(before) >> 20;
     assert!(grown < 180, "{grown} MiB more");
+    let mut there = Vec::new();
     for one in mute {
-        let bytes = one.await.unwrap();
+        let (bytes, raw) = one.await.unwrap();
         assert!((600_000..6_000_000).contains(&bytes), "{bytes} bytes were sent to it");
+        there.push(raw);
     }
     // What they lost is counted and named.
     gateway.until("losses", |all| all["status"]["broker"]["dropped"].as_u64() > Some(100)).await;
