@@ -3,16 +3,12 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
-
-/// So many bytes within a packet are a sign of life, as with Mosquitto: a large packet may take longer than the keep alive,
-/// but a byte now and then is no packet that comes.
-const SIGN: usize = 1000;
 
 /// One client's; clones are the same.
 #[derive(Clone, Debug)]
@@ -23,18 +19,16 @@ struct Signs {
     began: Instant,
     /// Milliseconds after that.
     heard: AtomicU64,
-    /// Bytes that have come since.
-    bytes: AtomicUsize,
     is_guest: AtomicBool,
 }
 
 impl Life {
     pub(super) fn new() -> Self {
-        let (heard, bytes, is_guest) = (AtomicU64::new(0), AtomicUsize::new(0), AtomicBool::new(false));
-        Self(Arc::new(Signs { began: Instant::now(), heard, bytes, is_guest }))
+        let (began, heard, is_guest) = (Instant::now(), AtomicU64::new(0), AtomicBool::new(false));
+        Self(Arc::new(Signs { began, heard, is_guest }))
     }
 
-    /// When [`SIGN`] bytes had come last, be it within a packet.
+    /// When bytes last came, be it within a packet.
     pub(super) fn heard(&self) -> Instant {
         self.0.began + Duration::from_millis(self.0.heard.load(Ordering::Relaxed))
     }
@@ -49,35 +43,35 @@ impl Life {
         self.0.is_guest.store(true, Ordering::Relaxed);
     }
 
-    fn came(&self, n: usize) {
-        let Signs { began, heard, bytes, .. } = &*self.0;
-        // Only the task that reads writes here.
-        let came = bytes.load(Ordering::Relaxed) + n;
-        let is_sign = came >= SIGN;
-        bytes.store(if is_sign { 0 } else { came }, Ordering::Relaxed);
-        if is_sign {
-            heard.store(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        }
-    }
-
     /// A stream that tells here when bytes come.
     pub(super) fn of<S>(&self, stream: S) -> Heard<S> {
-        Heard { stream, life: self.clone() }
+        Heard { stream, life: self.clone(), bytes: 0 }
     }
 }
+
+/// So many bytes within a packet are a sign of life: who sends a large message over a slow line is not cut off, and who
+/// drips is. (Whole packets are told by others.)
+const SIGN: usize = 1000;
 
 /// A stream whose bytes are signs of life.
 #[derive(Debug)]
 pub(super) struct Heard<S> {
     stream: S,
     life: Life,
+    /// Bytes since the last sign.
+    bytes: usize,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.life.came(buf.filled().len() - before);
+        self.bytes += buf.filled().len() - before;
+        if self.bytes >= SIGN {
+            self.bytes = 0;
+            let Signs { began, heard, .. } = &*self.life.0;
+            heard.store(u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
         read
     }
 }
@@ -103,16 +97,17 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn so_many_bytes_are_a_sign_of_life() {
-        let (near, mut far) = tokio::io::duplex(SIGN);
+    async fn a_thousand_bytes_are_a_sign_of_life() {
+        let (near, mut far) = tokio::io::duplex(8000);
         let life = Life::new();
         let mut near = life.of(near);
         let began = life.heard();
         tokio::time::advance(Duration::from_secs(7)).await;
-        for (more, after) in [(SIGN - 1, 0), (1, 7), (1, 7)] {
-            far.write_all(&vec![0; more]).await.unwrap();
-            near.read_exact(&mut vec![0; more]).await.unwrap();
-            assert_eq!(life.heard() - began, Duration::from_secs(after));
-        }
+        far.write_all(&[0; 999]).await.unwrap();
+        near.read_exact(&mut [0; 999]).await.unwrap();
+        assert_eq!(life.heard(), began);
+        far.write_all(b"x").await.unwrap();
+        near.read_u8().await.unwrap();
+        assert_eq!(life.heard() - began, Duration::from_secs(7));
     }
 }

@@ -12,9 +12,16 @@ use crate::mqtt::wire::TOPIC_ALIAS_MAXIMUM;
 use crate::mqtt::{Ack, ConnAck, Connect, Packet, Publish, Reason, Version};
 use crate::store::QueueId;
 
+/// Whether a bridge of Mosquitto's tells here that it is up or down, by default also at the other end. That is not passed
+/// on, as nothing of clients is that goes to `$`; but neither is the bridge kept out for it.
+fn is_state_of_bridge(topic: &str) -> bool {
+    topic.starts_with("$SYS/broker/connection/") && topic.ends_with("/state")
+}
+
 impl Router {
-    pub(super) fn connect(&mut self, link: LinkId, connect: Connect, now: Now, effects: &mut Effects) {
+    pub(super) fn connect(&mut self, link: LinkId, mut connect: Connect, now: Now, effects: &mut Effects) {
         let trusted = self.links.get(&link).is_some_and(|l| l.trusted);
+        connect.will.take_if(|will| !trusted && is_state_of_bridge(&will.message.topic));
         if let Err(reason) = self.refuse(&connect, trusted) {
             effects.send(link, Packet::ConnAck(Box::new(ConnAck::new(reason))));
             effects.close.push(link);

@@ -26,12 +26,17 @@ const WILL_RETAIN: u8 = 0x20;
 const PASSWORD: u8 = 0x40;
 const USER: u8 = 0x80;
 
-/// The version that the body of a CONNECT begins with [MQTT-3.1.2-1], [MQTT-3.1.2-2].
-pub(super) fn version(from: &mut Cursor) -> Result<Version, Error> {
-    match (from.binary()?, from.u8()?) {
-        (b"MQIsdp", 3) => Ok(Version::V31),
-        (b"MQTT", 4) => Ok(Version::V311),
-        (b"MQTT", 5) => Ok(Version::V5),
+/// What Mosquitto adds to the version when it comes as a bridge, before MQTT 5 (its `try_private`).
+const BRIDGE: u8 = 0x80;
+
+/// The version that the body of a CONNECT begins with [MQTT-3.1.2-1], [MQTT-3.1.2-2], and whether it is a bridge's.
+pub(super) fn version(from: &mut Cursor) -> Result<(Version, bool), Error> {
+    let (name, level) = (from.binary()?, from.u8()?);
+    let bridge = level & BRIDGE != 0;
+    match (name, level & !BRIDGE) {
+        (b"MQIsdp", 3) => Ok((Version::V31, bridge)),
+        (b"MQTT", 4) => Ok((Version::V311, bridge)),
+        (b"MQTT", 5) if !bridge => Ok((Version::V5, false)),
         (b"MQTT" | b"MQIsdp", _) => {
             bad(Reason::UNSUPPORTED_VERSION, "a protocol version that is not 3.1, 3.1.1 or 5 [MQTT-3.1.2-2]")
         }

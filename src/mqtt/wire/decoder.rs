@@ -20,6 +20,9 @@ pub(super) struct Decoder {
     /// Known from the start at a client, from CONNECT at a server.
     version: Option<Version>,
     topics: Topics,
+    /// A bridge that cannot ask for No Local and Retain As Published, and needs them: else what goes both ways would go in
+    /// circles, and nothing would stay retained.
+    bridge: bool,
     /// The session was to end with the connection: DISCONNECT cannot change that.
     ends: bool,
 }
@@ -36,7 +39,7 @@ pub(super) enum Next {
 impl Decoder {
     /// Reads what `peer` sends; no version means that it follows from a CONNECT.
     pub(super) fn new(peer: Peer, version: Option<Version>, max_packet: u32) -> Self {
-        Self { peer, max_packet, version, topics: Topics::default(), ends: false }
+        Self { peer, max_packet, version, topics: Topics::default(), bridge: false, ends: false }
     }
 
     pub(super) fn version(&self) -> Option<Version> {
@@ -70,7 +73,11 @@ impl Decoder {
         let from = &mut body;
         let version = match self.version {
             Some(version) => version,
-            None => *self.version.insert(connect::version(from)?),
+            None => {
+                let (version, bridge) = connect::version(from)?;
+                self.bridge = bridge;
+                *self.version.insert(version)
+            }
         };
         let packet = match kind {
             Kind::Connect if version == Version::V5 && header.padded() => {
@@ -90,7 +97,14 @@ impl Decoder {
             Kind::PubRec => Packet::PubRec(acks::read(kind, (version, self.peer), from)?),
             Kind::PubRel => Packet::PubRel(acks::read(kind, (version, self.peer), from)?),
             Kind::PubComp => Packet::PubComp(acks::read(kind, (version, self.peer), from)?),
-            Kind::Subscribe => Packet::Subscribe(Box::new(subscribe::read(version, from)?)),
+            Kind::Subscribe => {
+                let mut subscribe = subscribe::read(version, from)?;
+                for (filter, options) in subscribe.filters.iter_mut().filter(|_| self.bridge) {
+                    options.no_local = !filter.starts_with("$share/");
+                    options.retain_as_published = true;
+                }
+                Packet::Subscribe(Box::new(subscribe))
+            }
             Kind::SubAck => subscribe::read_suback(version, from)?,
             Kind::Unsubscribe => subscribe::read_unsubscribe(version, from)?,
             Kind::UnsubAck => subscribe::read_unsuback(version, from)?,

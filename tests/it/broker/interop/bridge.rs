@@ -20,11 +20,10 @@ async fn publish(gateway: &Gateway, port: u16, topic: &str, payload: &str, qos: 
     mosquitto::publish(gateway, &["-p", &port, "-t", topic, "-m", payload, "-q", qos]).await;
 }
 
-/// Waits until the bridge says on its own broker that it is up, or not.
-async fn until_connected(theirs: &Mosquitto, up: bool) {
-    let expected = if up { "1" } else { "0" };
+/// Waits until the bridge says on its own broker that it is up.
+async fn until_connected(theirs: &Mosquitto) {
     let mut state = Watcher::start(theirs.port(), "$SYS/broker/connection/+/state", &[]).await;
-    while state.next().await.payload != expected {}
+    while state.next().await.payload != "1" {}
 }
 
 #[tokio::test]
@@ -33,7 +32,7 @@ async fn messages_flow_both_ways_through_a_restart_of_ours() {
     let ours = gateway.mqtt_port();
     for version in ["mqttv311", "mqttv50"] {
         let theirs = bridged(&gateway, version).await;
-        until_connected(&theirs, true).await;
+        until_connected(&theirs).await;
         let there = format!("there/{version}/#");
         let mut here = Subscriber::start(&gateway, &["-q", "2", "-t", "up/#", "-t", &there]).await;
         let port = theirs.port().to_string();
@@ -54,19 +53,22 @@ async fn messages_flow_both_ways_through_a_restart_of_ours() {
             assert_eq!(here.next().await, format!("there/{version}/y {version} {qos} 0"));
         }
 
-        // While ours is away the bridge keeps what is to go up; ours keeps what is to go down.
+        // While ours is away the bridge keeps what is to go up; ours keeps what is to go down, before MQTT 5, where this
+        // bridge asks for no session that outlives its connection.
         drop(here);
-        gateway.stop().await;
-        until_connected(&theirs, false).await;
+        gateway.kill().await;
         for n in 0..20 {
             publish(&gateway, theirs.port(), "up/later", &n.to_string(), "1").await;
         }
         gateway.start_again().await;
         let mut here = Subscriber::start(&gateway, &["-q", "2", "-t", "up/#"]).await;
+        if version == "mqttv50" {
+            assert_eq!(here.next().await, "up/later 0 1 0");
+        }
         for n in 0..20 {
             publish(&gateway, ours, "down/later", &n.to_string(), "1").await;
         }
-        for n in 0..20 {
+        for n in usize::from(version == "mqttv50")..20 {
             assert_eq!(here.next().await, format!("up/later {n} 1 0"), "{version}");
         }
         for n in 0..20 {
@@ -81,7 +83,7 @@ async fn what_goes_both_ways_does_not_run_in_circles() {
     let ours = gateway.mqtt_port();
     for version in ["mqttv311", "mqttv50"] {
         let theirs = bridged(&gateway, version).await;
-        until_connected(&theirs, true).await;
+        until_connected(&theirs).await;
         let port = theirs.port().to_string();
         let mut here = Subscriber::start(&gateway, &["-q", "2", "-t", "both/#"]).await;
         let mut beyond = Subscriber::start(&gateway, &["-p", &port, "-q", "2", "-t", "both/#"]).await;
@@ -93,7 +95,7 @@ async fn what_goes_both_ways_does_not_run_in_circles() {
             at_ours.push(here.next().await);
             at_theirs.push(beyond.next().await);
         }
-        // Something that goes once around behind them.
+        // What went around would come before the second of these.
         publish(&gateway, ours, "both/end", "end", "1").await;
         publish(&gateway, theirs.port(), "both/end", "end", "1").await;
         for _ in 0..2 {
