@@ -199,6 +199,11 @@ impl<W> Tail<W> {
         self.retained.insert(message.topic.clone(), message);
     }
 
+    /// How many entries are held.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// The bytes of the entries held.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -1,4 +1,13 @@
 //! Messages go out: as many as the client's window takes, and each until it is acknowledged.
+//!
+//! A delivery in flight, as the session keeps it ([`Stage`]); what the disk knows, of a session that outlives its connection,
+//! is in brackets:
+//!
+//! | state | PUBACK | PUBREC | the disk knows | PUBCOMP | a new connection |
+//! |---|---|---|---|---|---|
+//! | Published [entry] | done | Received | | | PUBLISH again, with DUP |
+//! | Received | | | PUBREL: Released [place] | | |
+//! | Released [place] | | PUBREL | | done | PUBREL again |
 
 use super::{Effects, Now, Router, Waiter};
 use crate::broker::queue::Queued;

@@ -54,6 +54,9 @@ pub(super) struct Terms {
     pub bound: Option<Bound>,
 }
 
+/// So few entries on their way to the disk do not wait for the window when a publisher waits for them.
+const FEW: usize = 8;
+
 impl Router {
     /// Gives a message to every session that wants it; nobody waits to hear of it.
     pub(super) fn publish(&mut self, origin: Origin, message: Arc<Message>, now: Now, effects: &mut Effects) {
@@ -144,6 +147,13 @@ impl Router {
             urgent |= self.sessions.get(key).is_some_and(|s| s.waits_for_disk(delivery.qos));
         }
         let held = terms.retain || !open.is_empty();
+        // No reader can spare the disk this one, and whoever publishes one after the other waits for each. Many together
+        // wait for the window.
+        let is_away =
+            |(key, _): &(SessionKey, Delivery)| self.sessions.get(key).is_some_and(|s| s.connection.is_none());
+        urgent |= terms.publisher.is_some()
+            && self.tail.len() < FEW
+            && (terms.retain || !open.is_empty() && deliveries.iter().any(is_away));
         if held {
             let received = terms.publisher.and_then(|publisher| self.records(publisher));
             let received = received.map(|(queue, handshake)| With::Received(queue, handshake));
