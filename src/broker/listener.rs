@@ -7,7 +7,6 @@
 mod addresses;
 mod carry;
 mod certificate;
-mod complaints;
 pub mod config;
 mod connection;
 pub mod door;

@@ -5,6 +5,7 @@
 //! speak to it over a [`Link`], in the same packets: there is one kind of session and one kind of queue.
 
 pub mod access;
+mod complaints;
 mod config;
 mod keys;
 mod link;

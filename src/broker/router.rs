@@ -33,6 +33,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::access::Access;
+use super::complaints::Complaints;
 use super::keys::ByKey;
 use super::queue::{Bound, QueueFull};
 use super::retained::Retained;
@@ -195,6 +196,7 @@ pub struct Router {
     expired: u64,
     /// Publishes that the rules forbid.
     refused: u64,
+    complaints: Complaints,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -239,6 +241,7 @@ impl Router {
             dropped: 0,
             expired: 0,
             refused: 0,
+            complaints: Complaints::default(),
         };
         router.recover(recovered, now);
         router

@@ -11,6 +11,7 @@ use super::source::Span;
 use crate::broker::access::{Users, UsersError};
 use crate::bus::modbus::plan;
 use crate::bus::{self, Source, link};
+use crate::mqtt::topic;
 
 /// Tells of a `listen` that is no address, and of one beyond this machine that is not `guarded`.
 pub(super) fn listen(section: &Section<'_>, guarded: bool, missing: &str, help: &str, out: &mut Diagnostics) {
@@ -46,6 +47,7 @@ pub(super) fn broker(section: &Section<'_>, folder: &Path, out: &mut Diagnostics
         nobody(section, out);
     }
     addresses(section, out);
+    rules(section, out);
     nameless(section, users, out);
     for part in section.parts("listener") {
         let tls = part.part("tls");
@@ -100,6 +102,23 @@ fn collide(one: &str, other: &str) -> bool {
         }
         (Ok(_), Ok(_)) => false,
         _ => one == other && !one.ends_with(":0"),
+    }
+}
+
+/// Tells of rules whose filters are none.
+fn rules(section: &Section<'_>, out: &mut Diagnostics) {
+    for rule in section.parts("acl") {
+        for (filter, span) in ["read", "write"].into_iter().flat_map(|key| rule.texts(key)) {
+            let filled = filter.replace("%u", "user").replace("%c", "client");
+            if let Err(why) = topic::check_filter(&filled) {
+                let help =
+                    "`+` stands for one level, `#` for all that follow, and each is alone in its level".to_owned();
+                out.push(Diagnostic::error(format!("`{filter}` is no topic filter: {why}")).at(span).help(help));
+            } else if filled.contains('%') {
+                let why = format!("`{filter}` has a % that stands for nothing: there are %u (user) and %c (client id)");
+                out.push(Diagnostic::warning(why).at(span));
+            }
+        }
     }
 }
 

@@ -200,7 +200,7 @@ impl<W> Tail<W> {
     }
 
     /// How many entries are held.
-    pub fn len(&self) -> usize {
+    pub fn held(&self) -> usize {
         self.entries.len()
     }
 

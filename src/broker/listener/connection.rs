@@ -115,10 +115,18 @@ impl Connection {
         let Arrival { wire, mut connect, early, certificate, trust, life } = self.arrive(stream).await?;
         let has_certificate = certificate != Certificate::None;
         // The password is of no use to anybody behind this door.
+        let name = connect.user.clone();
         let claim = Claim { user: connect.user.take(), password: connect.password.take() };
         let identity = match self.login(certificate, claim, connect.authentication_method.is_some()).await {
             Ok(identity) => identity,
-            Err((reason, why)) => return refuse(wire, reason, why).await,
+            Err((reason, why)) => {
+                let name = name.as_deref().unwrap_or("none");
+                let (client, peer) = (&connect.client_id, self.peer);
+                self.house.complaints.say(&format!("client {client} at {peer}, user {name}, was not let in: {why}"));
+                // It is said; nothing more has to be.
+                let _: Result<Entry, Error> = refuse(wire, reason, why).await;
+                return Err(Error::Closed);
+            }
         };
         let Ok(permit) = self.house.clients.clone().try_acquire_owned() else {
             return refuse(wire, Reason::QUOTA_EXCEEDED, "`max-clients` are connected already").await;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::addresses::Addresses;
-use super::complaints::Complaints;
 use super::waiting::WaitingRoom;
 use crate::broker::Config;
+use crate::broker::complaints::Complaints;
 
 /// The limits, and what they count.
 #[derive(Debug)]

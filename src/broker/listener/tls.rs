@@ -72,7 +72,12 @@ impl Tls {
             .with_single_cert(tls::certificates(&config.certificate)?, tls::private_key(&config.key)?)
             .map_err(|e| {
                 let (certificate, key) = (config.certificate.display(), config.key.display());
-                FileError::wrong(format!("TLS: {certificate} and {key} do not fit together: {e}"))
+                let advice = if e.to_string().contains("UnsupportedCertVersion") {
+                    " (the certificate is of X.509 version 1: make one of version 3, as openssl x509 -req does with -extfile)"
+                } else {
+                    ""
+                };
+                FileError::wrong(format!("TLS: {certificate} and {key} do not fit together: {e}{advice}"))
             })?;
         Ok(Self { server: Arc::new(server), trust })
     }

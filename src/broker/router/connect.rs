@@ -96,7 +96,8 @@ impl Router {
         if connect.client_id.is_empty() && !connect.clean_start && connect.version != Version::V5 {
             return Err(Reason::CLIENT_ID_NOT_VALID);
         }
-        if self.sessions.len() >= self.limits.sessions && !self.by_client.contains_key(&connect.client_id) {
+        let full = || self.sessions.values().filter(|s| !s.is_of_the_gateway()).count() >= self.limits.sessions;
+        if self.sessions.len() >= self.limits.sessions && !self.by_client.contains_key(&connect.client_id) && full() {
             return Err(Reason::QUOTA_EXCEEDED);
         }
         let may = |topic: &str| self.access.may_publish(connect.user.as_deref(), &connect.client_id, topic);

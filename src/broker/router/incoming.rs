@@ -63,7 +63,10 @@ impl Router {
         let Some(id) = publish.id else {
             match self.may_publish(key, &publish.message.topic) {
                 Ok(()) => self.publish(Origin::Client(key), publish.message, now, effects),
-                Err(_) => self.refused += 1,
+                Err(reason) => {
+                    self.refused += 1;
+                    self.complain(key, reason, "publish on", &publish.message.topic);
+                }
             }
             return;
         };
@@ -80,6 +83,7 @@ impl Router {
         let number = self.publishes;
         let refused = if let Err(reason) = self.may_publish(key, &publish.message.topic) {
             self.refused += 1;
+            self.complain(key, reason, "publish on", &publish.message.topic);
             Some(reason)
         } else {
             if qos == QoS::ExactlyOnce
@@ -122,6 +126,13 @@ impl Router {
         let trusted = session.connection.is_some_and(|c| c.trusted);
         let may = trusted || self.access.may_publish(session.user.as_deref(), &session.client_id, topic);
         if may { Ok(()) } else { Err(Reason::NOT_AUTHORIZED) }
+    }
+
+    /// Tells the log what a client may not do.
+    pub(super) fn complain(&self, key: SessionKey, reason: Reason, what: &str, topic: &str) {
+        let Some(session) = self.sessions.get(&key) else { return };
+        let (client, user) = (&session.client_id, session.user.as_deref().unwrap_or("none"));
+        self.complaints.say(&format!("client {client}, user {user}, may not {what} {topic}: {}", reason.text()));
     }
 
     /// PUBREL: the client will not send this message again.

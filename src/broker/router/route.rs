@@ -152,7 +152,7 @@ impl Router {
         let is_away =
             |(key, _): &(SessionKey, Delivery)| self.sessions.get(key).is_some_and(|s| s.connection.is_none());
         urgent |= terms.publisher.is_some()
-            && self.tail.len() < FEW
+            && self.tail.held() < FEW
             && (terms.retain || !open.is_empty() && deliveries.iter().any(is_away));
         if held {
             let received = terms.publisher.and_then(|publisher| self.records(publisher));

@@ -28,6 +28,9 @@ impl Router {
         let mut changed = false;
         for (filter, options) in subscribe.filters {
             let reason = self.grant(key, &filter);
+            if let Err(why) = reason {
+                self.complain(key, why, "subscribe to", &filter);
+            }
             reasons.push(reason.err().unwrap_or(Reason(options.qos.into())));
             if reason.is_ok() {
                 let subscriber = Subscriber { session: key, options, id: subscribe.subscription_id };
