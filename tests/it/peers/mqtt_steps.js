@@ -180,7 +180,7 @@ class Peer {
   described({ topic, payload, packet }) {
     const size = payload.length;
     const text = size > 1000 ? payload.toString().trimEnd() : payload.toString();
-    const it = { topic, payload: text, qos: packet.qos, retain: packet.retain, size };
+    const it = { topic, payload: text, qos: packet.qos, retain: packet.retain, dup: packet.dup, size };
     if (this.version === 5) it.properties = shown(packet.properties);
     return it;
   }
