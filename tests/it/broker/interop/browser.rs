@@ -1,8 +1,10 @@
 //! MQTT.js in a page in Chromium, which comes over WebSocket.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::broker::clients::Clients;
@@ -21,21 +23,14 @@ impl Site {
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let page = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/peers/mqtt_page.html")).unwrap();
         let script = std::fs::read(node::file("mqtt/dist/mqtt.min.js")).unwrap();
+        let files = Arc::new((page, script));
         let mut server = JoinSet::new();
         server.spawn(async move {
+            // Each connection for itself: a browser also opens some on which it asks for nothing.
+            let mut connections = JoinSet::new();
             loop {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                let mut request = [0; 4096];
-                // A browser also opens connections on which it asks for nothing.
-                let Ok(n @ 1..) = stream.read(&mut request).await else { continue };
-                let (kind, body) = match request[..n].starts_with(b"GET /mqtt.min.js ") {
-                    true => ("text/javascript", &script),
-                    false => ("text/html", &page),
-                };
-                let length = body.len();
-                let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n");
-                let head = format!("{head}Connection: close\r\n\r\n");
-                let _ = stream.write_all(&[head.as_bytes(), body].concat()).await;
+                let (stream, _) = listener.accept().await.unwrap();
+                connections.spawn(answer(stream, files.clone()));
             }
         });
         Self { origin, _server: server }
@@ -45,6 +40,20 @@ impl Site {
     fn page(&self, scheme: &str, port: u16, version: u8) -> String {
         format!("{}/?url={scheme}://127.0.0.1:{port}/any/path&v={version}", self.origin)
     }
+}
+
+/// Answers the one request of a connection with the script or the page.
+async fn answer(mut stream: TcpStream, files: Arc<(Vec<u8>, Vec<u8>)>) {
+    let mut request = [0; 4096];
+    let Ok(n @ 1..) = stream.read(&mut request).await else { return };
+    let (kind, body) = match request[..n].starts_with(b"GET /mqtt.min.js ") {
+        true => ("text/javascript", &files.1),
+        false => ("text/html", &files.0),
+    };
+    let length = body.len();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n");
+    let head = format!("{head}Connection: close\r\n\r\n");
+    let _ = stream.write_all(&[head.as_bytes(), body].concat()).await;
 }
 
 /// Whether the page shows this message, as an expression in it.
