@@ -7,7 +7,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Uplink;
-use super::mqtt::{Cloud, status};
+use super::login::{Cloud, status};
 use super::pipe::{Out, Pipe};
 use crate::broker::Link;
 use crate::mqtt::wire::Error;
@@ -17,7 +17,7 @@ use crate::mqtt::{Packet, Reason};
 const TICK: Duration = Duration::from_millis(500);
 
 /// How long the cloud may owe an acknowledgement before the connection counts as dead, besides what the way takes.
-pub(super) const STUCK: Duration = Duration::from_secs(20);
+const STUCK: Duration = Duration::from_secs(20);
 
 /// The slowest way that is one, in bytes a second: a poor radio link. What is under way may take that long.
 const SLOWEST: u64 = 1024;

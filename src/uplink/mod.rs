@@ -5,14 +5,19 @@
 //! acknowledged it. While the cloud is away nobody reads the session, and its queue grows in the store.
 //!
 //! [`config`] and [`address`] are what `[uplink.NAME]` says; [`rules`] which topics go, renamed how, both ways (pure);
-//! `pipe` what becomes of each packet (pure); `mqtt` and `tls` the connection to the cloud; `carry` the loop over both.
+//! `pipe` what becomes of each packet (pure); `dial` the way to the cloud, over a `proxy`, `tls` and a `websocket`; `login`
+//! makes a session of the connection; `carry` is the loop over both.
 
 pub mod address;
 pub mod config;
 pub mod rules;
 mod pipe;
-mod mqtt;
+mod dial;
+pub mod proxy;
+mod websocket;
 mod tls;
+mod unchecked;
+mod login;
 mod carry;
 
 use std::num::NonZeroU16;
@@ -23,7 +28,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::mqtt::{Cloud, Identity};
+use self::login::{Cloud, Identity};
 use self::pipe::Pipe;
 use crate::backoff::Backoff;
 use crate::broker::{Broker, Link};

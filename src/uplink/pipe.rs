@@ -198,7 +198,7 @@ impl Pipe {
             Packet::PubRel(ack) if self.open.contains(&ack.id) => out.local.push(Packet::PubRel(ack)),
             Packet::PubRel(ack) => out.cloud.push(Packet::PubComp(Ack::ok(ack.id))),
             Packet::Disconnect { reason, .. } => {
-                return Err(format!("the cloud ended the connection: {}", super::mqtt::meaning(reason)));
+                return Err(format!("the cloud ended the connection: {}", super::login::meaning(reason)));
             }
             _ => {}
         }
@@ -319,7 +319,7 @@ impl Pipe {
         let Some(leg) = self.arrive(ack.id) else { return Ok(()) };
         self.progress = Instant::now();
         if ack.reason.is_error() {
-            self.refuse(&leg.topic, &super::mqtt::meaning(ack.reason));
+            self.refuse(&leg.topic, &super::login::meaning(ack.reason));
         } else {
             self.tally.sent += 1;
             self.tally.acknowledged = Some(Timestamp::now());
@@ -335,7 +335,7 @@ impl Pipe {
 
     fn warn_if_refused(&self, ack: Ack) {
         if ack.reason.is_error() {
-            tracing::warn!("the local broker refused a message from the cloud: {}", super::mqtt::meaning(ack.reason));
+            tracing::warn!("the local broker refused a message from the cloud: {}", super::login::meaning(ack.reason));
         }
     }
 }

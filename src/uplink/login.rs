@@ -1,30 +1,26 @@
-//! The connection to the cloud: from an address to a session that is ready.
+//! Logging in at the cloud: from a connection to a session that is ready.
 
-use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
+use tokio::io::{ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
 use super::address::Address;
-use super::carry::STUCK;
-use super::{Config, tls};
+use super::Config;
+use super::dial::{Stream, dial};
 use crate::message::{Message, QoS};
 use crate::mqtt::wire::{Framed, Reader, TOPIC_ALIAS_MAXIMUM, Writer};
 use crate::mqtt::{
     ConnAck, Connect, Packet, PacketId, Publish, Reason, RetainHandling, Subscribe, SubscribeOptions, Will,
 };
+use crate::secret::Secret;
 use crate::status::{OFFLINE, ONLINE};
 
-/// How long each step of connecting may take.
-const STEP: Duration = Duration::from_secs(10);
-
 /// The largest packet taken from the cloud, in bytes.
-const MAX_PACKET: u32 = 4 << 20;
+pub(super) const MAX_PACKET: u32 = 4 << 20;
 
 /// Ids of the packets that make the session ready; no publish is under way yet.
 const SUBSCRIBE: PacketId = PacketId::MIN;
@@ -39,11 +35,6 @@ pub(super) struct Cloud {
     /// What came before we were ready.
     pub(super) early: Vec<Packet>,
 }
-
-/// Bytes both ways: TCP, or TLS over it.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 /// Who we are to the cloud.
 #[derive(Clone, Debug)]
@@ -67,15 +58,9 @@ impl Cloud {
     /// # Errors
     /// When that fails; the text is for the person who has to mend it.
     pub(super) async fn connect(address: &Address, config: &Config, identity: &Identity) -> Result<Self, String> {
-        let tcp = dial(address, config.keep_alive.0).await?;
-        let stream: Box<dyn Stream> = if address.tls {
-            let wrapped = timeout(STEP, tls::wrap(tcp, &address.host, config)).await;
-            Box::new(wrapped.map_err(|_| format!("TLS: {address} does not answer"))??)
-        } else {
-            Box::new(tcp)
-        };
+        let stream = dial(address, config).await?;
         let silent = || format!("{address} accepts connections, but does not answer MQTT");
-        timeout(STEP, greet(stream, config, identity)).await.map_err(|_| silent())?
+        timeout(config.connect_timeout.0, greet(stream, config, identity)).await.map_err(|_| silent())?
     }
 }
 
@@ -110,45 +95,10 @@ pub(super) fn meaning(reason: Reason) -> String {
     format!("{text} ({:#04x})", reason.0)
 }
 
-async fn dial(address: &Address, keep_alive: Duration) -> Result<TcpStream, String> {
-    let Address { host, port, .. } = address;
-    let found = timeout(STEP, tokio::net::lookup_host((host.as_str(), *port))).await;
-    let found = found.map_err(|_| format!("cannot find {host}: the name server does not answer"))?;
-    let found: Vec<SocketAddr> = found.map_err(|e| format!("cannot find {host}: {e}"))?.collect();
-    let mut why = format!("{host} has no address");
-    for socket in found {
-        match timeout(STEP, TcpStream::connect(socket)).await {
-            Ok(Ok(stream)) => {
-                tune(&stream, keep_alive).map_err(|e| format!("cannot set up the connection to {socket}: {e}"))?;
-                return Ok(stream);
-            }
-            Ok(Err(e)) => why = format!("cannot connect to {socket}: {e}"),
-            Err(_) => why = format!("cannot connect to {socket}: no answer"),
-        }
-    }
-    Err(why)
-}
-
-/// Sends at once, and lets the kernel notice a dead peer about when we would: one that confirms no byte. A slow one
-/// confirms now and then.
-fn tune(stream: &TcpStream, keep_alive: Duration) -> std::io::Result<()> {
-    use rustix::net::sockopt;
-    let patience = keep_alive.mul_f64(1.5).max(STUCK);
-    let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
-    stream.set_nodelay(true)?;
-    sockopt::set_socket_keepalive(stream, true)?;
-    // The kernel takes at most 32767 s between probes.
-    sockopt::set_tcp_keepidle(stream, keep_alive.min(Duration::from_secs(32_000)))?;
-    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(5))?;
-    sockopt::set_tcp_keepcnt(stream, 3)?;
-    sockopt::set_tcp_user_timeout(stream, millis)?;
-    Ok(())
-}
-
 async fn greet(stream: Box<dyn Stream>, config: &Config, identity: &Identity) -> Result<Cloud, String> {
     let lost = |e: &dyn std::fmt::Display| format!("the connection was lost while logging in: {e}");
     let mut framed = Framed::client(stream, config.protocol.into(), MAX_PACKET);
-    let connect = connect(config, identity)?;
+    let connect = connect(config, identity).await?;
     framed.queue(&Packet::Connect(Box::new(connect))).map_err(|e| lost(&e))?;
     framed.flush().await.map_err(|e| lost(&e))?;
     let mut packets = framed.recv().await.map_err(|e| lost(&e))?.into_iter();
@@ -202,8 +152,19 @@ fn answered(packet: &Packet, config: &Config, identity: &Identity) -> bool {
     }
 }
 
-fn connect(config: &Config, identity: &Identity) -> Result<Connect, String> {
-    let password = config.password.as_ref().map(|secret| secret.read().map(Bytes::from)).transpose();
+/// Reads what secrets there are, anew for each connection: tokens expire, and files are replaced.
+async fn secrets(config: &Config) -> Result<(Option<String>, Option<String>), String> {
+    let (username, password) = (config.username.clone(), config.password.clone());
+    // A command may take its time.
+    let read = tokio::task::spawn_blocking(move || {
+        let read = |secret: Option<Secret>| secret.map(|secret| secret.read()).transpose();
+        Ok((read(username)?, read(password)?))
+    });
+    read.await.map_err(|e| e.to_string())?.map_err(|e: std::io::Error| e.to_string())
+}
+
+async fn connect(config: &Config, identity: &Identity) -> Result<Connect, String> {
+    let (username, password) = secrets(config).await?;
     Ok(Connect {
         version: config.protocol.into(),
         client_id: identity.client_id.clone(),
@@ -213,8 +174,8 @@ fn connect(config: &Config, identity: &Identity) -> Result<Connect, String> {
         clean_start: true,
         expiry: 0,
         keep_alive: Duration::from_secs(config.keep_alive.0.as_secs()),
-        user: config.username.as_deref().map(Into::into),
-        password: password.map_err(|e| e.to_string())?,
+        user: username.map(Into::into),
+        password: password.map(Bytes::from),
         will: identity.status(false).map(|message| Will { message, delay: Duration::ZERO }),
         receive_maximum: NonZeroU16::new(config.window).unwrap_or(NonZeroU16::MAX),
         maximum_packet_size: Some(MAX_PACKET),
