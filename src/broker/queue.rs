@@ -243,12 +243,19 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::NO_CLASS;
 
     const BOUND: Bound = Bound { entries: 4, bytes: 1 << 20 };
 
     fn entry(id: u64) -> Queued {
-        let delivery =
-            Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: id, share: None };
+        let delivery = Delivery {
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            subscription_ids: Vec::new(),
+            seq: id,
+            class: NO_CLASS,
+            share: None,
+        };
         Queued { id: EntryId(id), message: Arc::new(Message::new("t", "x")), delivery }
     }
 

@@ -42,6 +42,7 @@ use super::topics::{SessionKey, Topics};
 use crate::clock::Timestamp;
 use crate::message::{Message, QoS};
 use crate::mqtt::{Packet, PacketId, Reason};
+use crate::store::class::Classes;
 use crate::store::tail::Tail;
 use crate::store::{self, Batch, EntryId, QueueId, Recovered};
 use incoming::Gates;
@@ -187,6 +188,8 @@ pub struct Router {
     /// Scratch: the sessions that a publish matches.
     matches: Matches,
     gates: Gates,
+    /// Which messages outlive others.
+    classes: Classes,
     room: Room,
     losses: Losses,
     received: u64,
@@ -236,6 +239,7 @@ impl Router {
             swept: now.instant,
             matches: Matches::default(),
             gates: Gates::default(),
+            classes: Classes::default(),
             received: 0,
             sent: 0,
             dropped: 0,
@@ -245,6 +249,11 @@ impl Router {
         };
         router.recover(recovered, now);
         router
+    }
+
+    /// Which messages outlive others from now on, when something has to give way.
+    pub fn set_classes(&mut self, classes: Classes) {
+        self.classes = classes;
     }
 
     /// Takes an event and adds what follows from it to `effects`.

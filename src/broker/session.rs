@@ -239,7 +239,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Delivery, EntryId};
+    use crate::store::{Delivery, EntryId, NO_CLASS};
 
     #[test]
     fn packet_ids_go_round_and_lead_back_to_their_place() {
@@ -262,8 +262,14 @@ mod tests {
     #[test]
     fn only_what_is_published_counts_as_not_yet_delivered() {
         let mut session = Session::new("c".into(), Queue::default());
-        let delivery =
-            Delivery { qos: QoS::ExactlyOnce, retain: false, subscription_ids: Vec::new(), seq: 1, share: None };
+        let delivery = Delivery {
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            subscription_ids: Vec::new(),
+            seq: 1,
+            class: NO_CLASS,
+            share: None,
+        };
         let entry = Queued { id: EntryId(1), message: Arc::new(crate::message::Message::new("t", "x")), delivery };
         for stage in [Stage::Published(entry), Stage::Received, Stage::Released { recorded: true }] {
             let seq = session.next_seq();

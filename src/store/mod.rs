@@ -10,6 +10,8 @@
 //! A message is stored once, however many queues want it. Entry ids only ever grow, over restarts too, and order all queues.
 
 pub mod tail;
+pub mod class;
+mod config;
 mod db;
 mod writer;
 mod answer;
@@ -23,46 +25,16 @@ mod salvage;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
 use std::sync::Arc;
-
-use serde::Deserialize;
 
 use crate::clock::Timestamp;
 use crate::message::{Message, QoS};
 use crate::mqtt::{PacketId, SubscribeOptions};
-use crate::units::{Period, Size};
 
+pub use class::NO_CLASS;
+pub use config::{Commit, Config, WhenFull};
 pub use db::Store;
 pub use file::OpenError;
-
-/// `[store]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Config {
-    /// The database file; `:memory:` keeps nothing.
-    pub path: PathBuf,
-    /// The bound on the bytes of all messages kept.
-    pub max_size: Size,
-    /// The bound on their age.
-    pub max_age: Period,
-    /// The bound on the messages kept for one client; the uplinks have none of their own.
-    pub max_per_client: u64,
-    /// What gives way when `max-size` is reached.
-    pub when_full: WhenFull,
-    /// The window: how long an entry may wait in RAM for its acknowledgement before it is written.
-    pub commit: Period,
-}
-
-/// What gives way when the store is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WhenFull {
-    /// The oldest messages.
-    DropOldest,
-    /// The newest: they are refused, and their publishers are told.
-    RefuseNew,
-}
 
 /// The place of a message in all queues; grows, and is never used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,6 +52,8 @@ pub struct Delivery {
     pub subscription_ids: Vec<u32>,
     /// Its place among the queue's deliveries of QoS 1 and 2, from 1; its packet id follows from it. 0 at QoS 0.
     pub seq: u64,
+    /// How important it is when something has to give way: 0 the most, [`NO_CLASS`] the least. See [`class`].
+    pub class: u8,
     /// The shared filter by which this queue got it instead of another; not kept on disk.
     pub share: Option<Arc<str>>,
 }
@@ -236,25 +210,5 @@ impl Session {
     /// Whether it is one of the gateway's own parts'.
     fn is_own(&self) -> bool {
         self.client_id.starts_with('$')
-    }
-}
-
-impl Config {
-    /// Whether it keeps nothing: see [`Config::path`].
-    pub fn in_memory(&self) -> bool {
-        self.path.as_os_str() == ":memory:"
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            path: "/var/lib/fieldpost/store.db".into(),
-            max_size: Size(512 << 20),
-            max_age: Period(std::time::Duration::from_secs(30 * 24 * 3600)),
-            max_per_client: 100_000,
-            when_full: WhenFull::DropOldest,
-            commit: Period(std::time::Duration::from_millis(200)),
-        }
     }
 }

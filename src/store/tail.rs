@@ -326,6 +326,7 @@ impl<W> Entering<W> {
 mod tests {
     use super::*;
     use crate::message::QoS;
+    use crate::store::NO_CLASS;
 
     const WINDOW: Duration = Duration::from_millis(200);
     const Q1: QueueId = QueueId(1);
@@ -337,7 +338,14 @@ mod tests {
     }
 
     fn delivery() -> Delivery {
-        Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: 0, share: None }
+        Delivery {
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            subscription_ids: Vec::new(),
+            seq: 0,
+            class: NO_CLASS,
+            share: None,
+        }
     }
 
     fn entering(id: u64, message: Message, entered: Instant) -> Entering<u64> {

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::message::Properties;
 use crate::status::State;
+use crate::units::{Period, Size};
 
 const QUEUE: QueueId = QueueId(1);
 
@@ -57,8 +58,14 @@ fn session(queue: QueueId, client_id: &str) -> Session {
 
 fn append(id: u64, payload: &[u8], queues: &[QueueId]) -> Append {
     let message = Arc::new(Message::new("plant/level", payload.to_vec()));
-    let delivery =
-        Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: id, share: None };
+    let delivery = Delivery {
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        subscription_ids: Vec::new(),
+        seq: id,
+        class: NO_CLASS,
+        share: None,
+    };
     Append { id: EntryId(id), message, queues: queues.iter().map(|queue| (*queue, delivery.clone())).collect() }
 }
 
@@ -113,8 +120,14 @@ fn keeps_everything_of_a_message_and_its_delivery() {
             ..Properties::default()
         })),
     };
-    let delivery =
-        Delivery { qos: QoS::AtLeastOnce, retain: true, subscription_ids: vec![3, 70_000], seq: 7, share: None };
+    let delivery = Delivery {
+        qos: QoS::AtLeastOnce,
+        retain: true,
+        subscription_ids: vec![3, 70_000],
+        seq: 7,
+        class: NO_CLASS,
+        share: None,
+    };
     let mut kept = session(QUEUE, "a");
     kept.left = Some(Timestamp(7));
     kept.subscriptions =

@@ -141,10 +141,13 @@ impl Router {
     ) -> bool {
         let id = self.new_entry();
         let bound = terms.bound.unwrap_or(self.room.bound());
+        let class = self.classes.of(&message.topic);
         let (mut open, mut urgent) = (Vec::new(), terms.urgent);
         for (key, delivery) in deliveries {
-            open.extend(self.enqueue(*key, id, message, delivery.clone(), bound));
-            urgent |= self.sessions.get(key).is_some_and(|s| s.waits_for_disk(delivery.qos));
+            let qos = delivery.qos;
+            let delivery = Delivery { class, ..delivery.clone() };
+            open.extend(self.enqueue(*key, id, message, delivery, bound));
+            urgent |= self.sessions.get(key).is_some_and(|s| s.waits_for_disk(qos));
         }
         let held = terms.retain || !open.is_empty();
         // No reader can spare the disk this one, and whoever publishes one after the other waits for each. Many together
