@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::answer::Answer;
 use super::class::Classes;
 use super::file::Owned;
+use super::space::Space;
 use super::tables::Bounds;
 use super::writer::{Load, Request, Writer};
 use super::{Batch, Config, EntryId, Event, OpenError, QueueId, Recovered};
@@ -62,7 +63,8 @@ impl Store {
             what: format!("cannot start its threads: {e}"),
         };
         let answer = Answer::new(reporter.clone(), patience).map_err(io)?;
-        let writer = Writer::new(owned, (tables, &recovered), bounds, inbox, outbox, (reporter, answer));
+        let space = Space::new(&config.path, config.reserve.0);
+        let writer = Writer::new(owned, (tables, &recovered), bounds, (inbox, outbox), (reporter, answer), space);
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || writer.run()).map_err(io)?;
         let classes = Classes::new(config.classes.clone());
         Ok((Self { requests, events, status, classes, thread }, recovered))

@@ -3,7 +3,7 @@
 //! Two halves. [`tail`] is pure and lives in the broker's router: entries newer than the last commit, and who waits for
 //! them to be durable; an entry that all its queues acknowledge before the commit window ends never touches the disk.
 //! [`Store`] is a thread that owns the one SQLite connection: each batch is one transaction, and `answer` tells when
-//! the disk hangs in one. `tables`, `removal` and
+//! the disk hangs in one, `space` how much room there is on it, and `loss` who lost what. `tables`, `removal` and
 //! `age` are what a transaction does, `file` is how the database is opened, `renewal` and `salvage` how a damaged one is
 //! replaced and what is read from it.
 //!
@@ -15,6 +15,8 @@ mod config;
 mod db;
 mod writer;
 mod answer;
+mod space;
+mod loss;
 mod tables;
 mod removal;
 mod age;
@@ -30,6 +32,7 @@ use std::sync::Arc;
 use crate::clock::Timestamp;
 use crate::message::{Message, QoS};
 use crate::mqtt::{PacketId, SubscribeOptions};
+use crate::status::Cause;
 
 pub use class::NO_CLASS;
 pub use config::{Commit, Config, WhenFull};
@@ -142,6 +145,15 @@ impl Batch {
             && self.handshakes.is_empty()
             && self.wills.is_empty()
     }
+
+    /// Takes out the acknowledgements that stand for themselves: those of queues of which nothing else has to be in the
+    /// same transaction.
+    fn take_done(&mut self) -> Self {
+        let alone = |queue: &QueueId| !self.handshakes.iter().any(|(of, ..)| of == queue);
+        let acked = self.acked.extract_if(.., |(queue, _)| alone(queue)).collect();
+        let acked_single = self.acked_single.extract_if(.., |(queue, _)| alone(queue)).collect();
+        Self { acked, acked_single, ..Self::default() }
+    }
 }
 
 /// What the store tells the broker.
@@ -152,9 +164,11 @@ pub enum Event {
     Committed {
         /// Entries that gave way, by queue: too old, or the oldest of a full store.
         dropped: Vec<(QueueId, Lost)>,
-        /// Whether the store is full and refuses new entries ([`WhenFull::RefuseNew`]).
-        full: bool,
+        /// The queues that are full and take nothing new ([`WhenFull::RefuseNew`]).
+        full: Vec<QueueId>,
     },
+    /// The same between two commits, when it has changed.
+    Room { dropped: Vec<(QueueId, Lost)>, full: Vec<QueueId> },
     /// The answer to a [`Store::load`].
     Loaded {
         queue: QueueId,
@@ -165,12 +179,14 @@ pub enum Event {
     },
 }
 
-/// What a queue lost on disk: its oldest entries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a queue lost on disk for one cause: its oldest entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost {
+    pub cause: Cause,
     pub entries: u64,
-    /// No entry up to this id is left.
+    /// No entry up to this id is left that is of this class or less important.
     pub until: EntryId,
+    pub class: u8,
 }
 
 /// An entry of a queue, read back from the disk.

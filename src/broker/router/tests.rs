@@ -150,7 +150,7 @@ impl World {
                 None => self.wills.remove(&client_id),
             };
         }
-        self.apply(Event::Store(store::Event::Committed { dropped: Vec::new(), full: false }));
+        self.apply(Event::Store(store::Event::Committed { dropped: Vec::new(), full: Vec::new() }));
     }
 
     fn commit(&mut self) {
@@ -554,7 +554,7 @@ fn a_full_store_refuses_and_nothing_is_acknowledged() {
     world.gone(1);
     world.open(2, connect("five", 0));
     world.open(3, Connect { version: Version::V311, ..connect("three", 0) });
-    world.apply(Event::Store(store::Event::Committed { dropped: Vec::new(), full: true }));
+    world.apply(Event::Store(store::Event::Committed { dropped: Vec::new(), full: vec![QueueId(1)] }));
     let refused = Ack { id: pid(7), reason: Reason::QUOTA_EXCEEDED };
     assert_eq!(world.publish(2, 7, "t"), [Packet::PubAck(refused)]);
     assert_eq!(world.publish(3, 7, "t"), []);
