@@ -14,7 +14,7 @@ use super::file::{Owned, damaged, explain};
 use super::tables::{Books, Bounds, Dropped, Tables};
 use super::{Batch, EntryId, Event, Lost, QueueId, Recovered, Session};
 use crate::backoff::Backoff;
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::status::{self, State};
 
 /// How often old messages are looked for when nothing else happens.
@@ -196,7 +196,7 @@ impl Writer {
     fn horizon(&mut self) -> Horizon {
         let books = self.tables.as_ref().map_or(&self.books, |tables| &tables.books);
         self.run.mark(books.next_id, Instant::now());
-        self.run.horizon(Timestamp::now())
+        self.run.horizon(Moment::now())
     }
 
     /// Tries the rest until it is written, or for a while if the disk takes nothing.
