@@ -284,8 +284,15 @@ pub struct Uplink {
     pub sent: u64,
     /// Messages that came down since the start.
     pub received: u64,
-    /// Messages dropped because the cloud refuses them.
+    /// Messages set aside since the start, as the cloud takes them in no case.
     pub refused: u64,
+    /// The same by reason: `not-authorised`, `too-large`, `topic`, `payload-format`, `implementation-specific`,
+    /// `unspecified`, or `ended-connections` when the cloud hung up on it again and again.
+    pub aside: BTreeMap<&'static str, u64>,
+    /// How often since the start the cloud took no more for a while (quota exceeded).
+    pub pauses: u64,
+    /// What is not safe about the connection, in words.
+    pub risks: Vec<String>,
     /// Connections made since the start.
     pub connects: u64,
     /// When the cloud last acknowledged one.

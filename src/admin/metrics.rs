@@ -112,6 +112,13 @@ pub(crate) fn write(snapshot: &Snapshot) -> String {
     text.counter("uplink_sent_total", "Messages that the cloud has acknowledged.", uplink(|u| Some(u.sent as f64)));
     text.counter("uplink_received_total", "Messages that came down.", uplink(|u| Some(u.received as f64)));
     text.counter("uplink_refused_total", "Messages that the cloud refused.", uplink(|u| Some(u.refused as f64)));
+    let aside = uplinks.iter().flat_map(|u| u.uplink.aside.iter().map(move |(reason, n)| (u, *reason, *n)));
+    text.counter(
+        "uplink_set_aside_total",
+        "Messages set aside, by reason.",
+        aside.map(|(u, reason, n)| (vec![("uplink", &*u.uplink.name), ("reason", reason)], n as f64)),
+    );
+    text.counter("uplink_pauses_total", "How often the cloud took no more.", uplink(|u| Some(u.pauses as f64)));
     text.counter("uplink_connects_total", "Connections made.", uplink(|u| Some(u.connects as f64)));
 
     text.gauge("store_up", "Whether the store can write.", [(vec![], up(&store.state))]);

@@ -11,7 +11,7 @@ use super::proxy::Proxy;
 use super::rules::Rule;
 use crate::mqtt::Version;
 use crate::secret::Secret;
-use crate::units::Period;
+use crate::units::{Period, Size};
 
 /// One cloud broker.
 #[derive(Clone, Debug, Deserialize)]
@@ -39,6 +39,15 @@ pub struct Config {
     /// How many messages may be under way at once, 1 to 65535; the cloud may allow fewer.
     #[serde(default = "window", deserialize_with = "read_window")]
     pub window: u16,
+    /// The same in bytes; one message goes in any case.
+    #[serde(default = "window_bytes", deserialize_with = "read_window_bytes")]
+    pub window_bytes: Size,
+    /// How long the cloud keeps our session while we are away; zero for not at all. With MQTT 3.1.1 it decides itself.
+    #[serde(default = "session")]
+    pub session: Period,
+    /// Whether topics are sent as numbers once the cloud knows them, as far as it allows.
+    #[serde(default = "topic_aliases")]
+    pub topic_aliases: bool,
     /// Who vouches for the cloud: a PEM file. The system's own list when none is set.
     pub ca: Option<PathBuf>,
     /// Our certificate and its key, PEM files, for a cloud that asks for one.
@@ -116,6 +125,9 @@ impl Config {
         if self.insecure && self.ca.is_some() {
             return Err("`ca` says whose certificate is believed, and `insecure` that any is: take one away".into());
         }
+        if self.client_id.as_deref() == Some("") && !self.session.0.is_zero() {
+            return Err("the cloud keeps a `session` for a client that it knows again: set `client-id`, or leave it away".into());
+        }
         if let Some(topic) = self.status.as_ref().filter(|topic| !topic.is_empty()) {
             crate::mqtt::topic::check_name(topic).map_err(|e| format!("`status` is no topic: {e}"))?;
         }
@@ -125,6 +137,18 @@ impl Config {
 
 fn keep_alive() -> Period {
     Period(Duration::from_secs(30))
+}
+
+fn window_bytes() -> Size {
+    Size(256 << 10)
+}
+
+fn session() -> Period {
+    Period(Duration::ZERO)
+}
+
+fn topic_aliases() -> bool {
+    true
 }
 
 fn connect_timeout() -> Period {
@@ -146,6 +170,15 @@ fn read_keep_alive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Period,
         return Err(D::Error::custom(format!("keep-alive is from 1s to 18h, not {period}")));
     }
     Ok(period)
+}
+
+fn read_window_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+    let size = Size::deserialize(deserializer)?;
+    // More would wait in the sockets.
+    match size.0 {
+        1024..=16_777_216 => Ok(size),
+        _ => Err(D::Error::custom(format!("window-bytes is from 1KiB to 16MiB, not {size}"))),
+    }
 }
 
 fn read_patience<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Period, D::Error> {
@@ -214,6 +247,8 @@ mod tests {
             ("url = \"mqtts://a\"\nalpn = [\"\"]", "1 to 255 bytes"),
             ("url = \"mqtts://a\"\nca = \"x\"\ninsecure = true", "take one away"),
             ("url = \"mqtt://a\"\nproxy = \"socks5://b\"", "over socks5"),
+            ("url = \"mqtt://a\"\nsession = \"1h\"\nclient-id = \"\"", "set `client-id`"),
+            ("url = \"mqtt://a\"\nwindow-bytes = 10", "from 1KiB to 16MiB"),
             ("url = \"mqtt://a\"\nstuck = \"0s\"", "from 1s to 10m"),
             ("url = \"mqtt://a\"\nconnect-timeout = \"1h\"", "from 1s to 10m"),
             ("url = \"mqtt://a\"\nprotocol = \"3.1.1\"\npassword = \"x\"", "needs a `username`"),

@@ -170,12 +170,12 @@ mod tests {
             gate.begin(caution);
             [0, 1, 2, 0].map(outward).into_iter().for_each(|o| gate.push(o));
             if !wait.is_zero() {
-                assert_eq!(out(&mut gate), []);
+                assert!(out(&mut gate).is_empty());
             }
             advance(wait).await;
             assert_eq!((out(&mut gate), gate.alone()), (vec![0, 1], Some(id(1))));
             gate.arrived(id(9));
-            assert_eq!(out(&mut gate), []);
+            assert!(out(&mut gate).is_empty());
             gate.arrived(id(1));
             assert_eq!((out(&mut gate), gate.alone()), (vec![2, 0], None));
         }
@@ -189,7 +189,7 @@ mod tests {
             gate.push(outward(7));
             assert!(gate.pause(outward(5)) && !gate.pause(outward(6)));
             advance(Duration::from_secs(wait) - Duration::from_millis(1)).await;
-            assert_eq!(out(&mut gate), []);
+            assert!(out(&mut gate).is_empty());
             advance(Duration::from_millis(1)).await;
             assert_eq!(out(&mut gate), [5, 6, 7]);
             wait = (wait * 2).min(30);

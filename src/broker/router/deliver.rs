@@ -36,7 +36,7 @@ impl Router {
             };
             let Delivery { qos, seq, .. } = next.delivery;
             // What is sent and not acknowledged takes memory as what waits does.
-            let bytes = if connection.trusted { most.bytes } else { bound.bytes };
+            let bytes = if connection.trusted { connection.window_bytes.min(most.bytes) } else { bound.bytes };
             if qos > QoS::AtMostOnce && !session.has_window(&connection, bytes) {
                 return;
             }
