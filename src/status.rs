@@ -323,6 +323,10 @@ pub struct Store {
     pub reserve: u64,
     /// Whether the disk has so little left that the store does not grow any more.
     pub short: bool,
+    /// Messages that a cloud will not have, set aside.
+    pub aside: u64,
+    /// Those of them that had to give way to newer ones since the start.
+    pub aside_dropped: u64,
     /// Queues that take nothing new: they are full, and their oldest entries are not to give way.
     pub refusing: usize,
 }

@@ -127,6 +127,8 @@ pub(crate) fn write(snapshot: &Snapshot) -> String {
     text.gauge("store_max_bytes", "The bound on the bytes.", one(store.max_bytes));
     let oldest = store.oldest.map(|oldest| (vec![], seconds(oldest)));
     text.gauge("store_oldest_timestamp_seconds", "When the oldest message entered, in Unix time.", oldest);
+    text.gauge("store_set_aside", "Messages set aside, as a cloud will not have them.", one(store.aside));
+    text.counter("store_set_aside_dropped_total", "The oldest of them, given way.", one(store.aside_dropped));
     text.counter("store_commits_total", "Transactions.", one(store.commits));
     text.counter("store_dropped_total", "Entries dropped, by age or for want of room.", one(store.dropped));
     let free = store.free.map(|free| (vec![], free as f64));

@@ -250,7 +250,7 @@ fn store(store: &Store) -> Row {
         cells: vec![
             Cell::plain(&*store.path),
             Cell::state(&store.state, "in order", "cannot write"),
-            Cell::number(store.entries),
+            Cell::number(store.entries).note(set_aside(store)),
             Cell::plain(words::bytes(store.bytes)).note(format!(
                 "{} of {}",
                 words::percent(full),
@@ -262,6 +262,10 @@ fn store(store: &Store) -> Row {
             dropped(store.dropped, &store.causes),
         ],
     }
+}
+
+fn set_aside(store: &Store) -> String {
+    if store.aside == 0 { String::new() } else { format!("{} set aside", words::number(store.aside)) }
 }
 
 fn disk(store: &Store) -> Cell {

@@ -19,6 +19,7 @@ use super::{QueueId, Recovered, Session};
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0001-queues-sessions-retained.sql"),
     include_str!("../../migrations/0002-handshakes-wills.sql"),
+    include_str!("../../migrations/0003-aside.sql"),
 ];
 
 /// `PRAGMA application_id` of a store: "FPst".

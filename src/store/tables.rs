@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior};
 
 use super::age::Horizon;
+use super::aside;
 use super::loss::Dropped;
 use super::removal::{Removal, size};
 use super::rows::{entry, entry_id, handshake, handshake_columns, int, json, message, queue_id, seq, session};
@@ -38,6 +39,8 @@ pub(super) struct Books {
     pub(super) next_id: i64,
     pub(super) next_queue: u32,
     pub(super) bytes: u64,
+    /// Messages that are set aside, and those of them that have given way since the start.
+    pub(super) aside: aside::Count,
     entries: BTreeMap<QueueId, u64>,
     /// The queues of the gateway's own parts.
     own: BTreeSet<QueueId>,
@@ -85,6 +88,7 @@ impl Tables {
             next_id: int(recovered.next_id),
             next_queue: recovered.next_queue,
             bytes: u64::try_from(meta(&connection, "bytes")?).unwrap_or(0),
+            aside: aside::Count::new(&connection)?,
             entries: recovered.sessions.iter().map(|(session, depth)| (session.queue, depth.entries)).collect(),
             own: recovered.sessions.iter().filter(|(s, _)| s.is_own()).map(|(s, _)| s.queue).collect(),
         };
@@ -116,6 +120,7 @@ impl Tables {
             retain(c, &batch.retained)?;
             shake_hands(c, books, &batch.handshakes)?;
             put_wills(c, &batch.wills)?;
+            aside::put(c, &mut books.aside, &batch.aside)?;
             for (queue, excess) in books.above(per_client, &batch.appends) {
                 removal.shorten(books, queue, excess, &mut dropped)?;
             }

@@ -248,7 +248,7 @@ mod tests {
             ("url = \"mqtts://a\"\nca = \"x\"\ninsecure = true", "take one away"),
             ("url = \"mqtt://a\"\nproxy = \"socks5://b\"", "over socks5"),
             ("url = \"mqtt://a\"\nsession = \"1h\"\nclient-id = \"\"", "set `client-id`"),
-            ("url = \"mqtt://a\"\nwindow-bytes = 10", "from 1KiB to 16MiB"),
+            ("url = \"mqtt://a\"\nwindow-bytes = \"10B\"", "from 1KiB to 16MiB"),
             ("url = \"mqtt://a\"\nstuck = \"0s\"", "from 1s to 10m"),
             ("url = \"mqtt://a\"\nconnect-timeout = \"1h\"", "from 1s to 10m"),
             ("url = \"mqtt://a\"\nprotocol = \"3.1.1\"\npassword = \"x\"", "needs a `username`"),

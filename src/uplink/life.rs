@@ -121,7 +121,7 @@ mod tests {
             assert_eq!(life.over(&flight), None);
             flight.arrive(id);
         }
-        advance(20 * SECOND).await;
+        advance(21 * SECOND).await;
         assert!(life.over(&flight).is_some());
     }
 

@@ -82,8 +82,8 @@ mod tests {
 
     use super::*;
 
-    /// Answers a request; `accept` stands for the key that belongs into the answer.
-    async fn ask(url: &str, answer: &str) -> (Result<WebSocket<DuplexStream>, String>, String, DuplexStream) {
+    /// Answers a request, and sends `more` behind it; `ACCEPT` stands for the key that belongs into the answer.
+    async fn ask(url: &str, answer: &str, more: &'static [u8]) -> (Result<WebSocket<DuplexStream>, String>, String, DuplexStream) {
         let (ours, mut theirs) = duplex(64 * 1024);
         let answer = answer.to_owned();
         let server = tokio::spawn(async move {
@@ -94,7 +94,7 @@ mod tests {
             let request = String::from_utf8(request).expect("text");
             let key = request.split("Sec-WebSocket-Key: ").nth(1).and_then(|rest| rest.split('\r').next());
             let accept = derive_accept_key(key.expect("a key").as_bytes());
-            theirs.write_all(answer.replace("ACCEPT", &accept).as_bytes()).await.expect("room");
+            theirs.write_all(&[answer.replace("ACCEPT", &accept).as_bytes(), more].concat()).await.expect("room");
             (request, theirs)
         });
         let upgraded = upgrade(ours, &url.parse().expect("an address"), 1024).await;
@@ -107,11 +107,10 @@ mod tests {
 
     #[tokio::test]
     async fn asks_for_the_path_and_goes_on_with_what_came_behind_the_answer() {
-        let (stream, request, _server) = ask("ws://a:9001/x?y=1", &format!("{GOOD}\u{2}\u{1}z")).await;
+        let (stream, request, _server) = ask("ws://a:9001/x?y=1", GOOD, b"\x82\x01z").await;
         assert!(request.starts_with("GET /x?y=1 HTTP/1.1\r\nHost: a:9001\r\n"), "{request}");
-        // A frame that begins with 0x02 is the first of a message of several.
-        assert_eq!(stream.expect("it is one").read(&mut [0; 1]).await.expect("no error before its end"), 1);
-        let (_, request, _server) = ask("wss://a", GOOD).await;
+        assert_eq!(stream.expect("it is one").read_u8().await.expect("it came"), b'z');
+        let (_, request, _server) = ask("wss://a", GOOD, b"").await;
         assert!(request.starts_with("GET /mqtt HTTP/1.1\r\nHost: a\r\n"), "{request}");
     }
 
@@ -128,7 +127,7 @@ mod tests {
             (&wrong_protocol, "does not carry MQTT"),
             ("\u{10}\u{2}nonsense\r\n\r\n", "as a web server does"),
         ] {
-            let (stream, ..) = ask("ws://a?geheim", answer).await;
+            let (stream, ..) = ask("ws://a?geheim", answer, b"").await;
             let error = stream.err().expect(answer);
             assert!(error.contains(part) && !error.contains("geheim"), "{error}");
         }
