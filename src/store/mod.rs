@@ -5,7 +5,7 @@
 //! [`Store`] is a thread that owns the one SQLite connection: each batch is one transaction, and `answer` tells when
 //! the disk hangs in one. `tables`, `removal` and
 //! `age` are what a transaction does, `file` is how the database is opened, `renewal` and `salvage` how a damaged one is
-//! replaced and what is read from it.
+//! replaced and what is read from it. [`Inspect`] looks into the file from outside, and copies it.
 //!
 //! A message is stored once, however many queues want it. Entry ids only ever grow, over restarts too, and order all queues.
 
@@ -20,6 +20,8 @@ mod rows;
 mod file;
 mod renewal;
 mod salvage;
+mod inspect;
+mod backup;
 #[cfg(test)]
 mod tests;
 
@@ -33,8 +35,10 @@ use crate::message::{Message, QoS};
 use crate::mqtt::{PacketId, SubscribeOptions};
 use crate::units::{Period, Size};
 
+pub use backup::BackupError;
 pub use db::Store;
-pub use file::OpenError;
+pub use file::{OpenError, is_in_use};
+pub use inspect::{Inspect, Usage};
 
 /// `[store]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -154,6 +158,8 @@ pub struct Batch {
     pub handshakes: Vec<(QueueId, Handshake, bool)>,
     /// Wills by client id: set, or no longer wanted.
     pub wills: Vec<(Arc<str>, Option<Will>)>,
+    /// Queues whose entries up to and with this id go unread. [`Event::Purged`] tells how many that were.
+    pub purged: Vec<(QueueId, EntryId)>,
 }
 
 impl Batch {
@@ -167,6 +173,7 @@ impl Batch {
             && self.retained.is_empty()
             && self.handshakes.is_empty()
             && self.wills.is_empty()
+            && self.purged.is_empty()
     }
 }
 
@@ -181,6 +188,8 @@ pub enum Event {
         /// Whether the store is full and refuses new entries ([`WhenFull::RefuseNew`]).
         full: bool,
     },
+    /// What a batch was to purge is gone; comes before the batch is said to be committed.
+    Purged { queue: QueueId, lost: Lost },
     /// The answer to a [`Store::load`].
     Loaded {
         queue: QueueId,

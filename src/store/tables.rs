@@ -50,6 +50,10 @@ impl Books {
         self.entries.values().fold(0, |sum, entries| sum.saturating_add(*entries))
     }
 
+    fn in_queue(&self, queue: QueueId) -> u64 {
+        self.entries.get(&queue).copied().unwrap_or(0)
+    }
+
     pub(super) fn queues(&self) -> Vec<QueueId> {
         self.entries.keys().copied().collect()
     }
@@ -121,6 +125,13 @@ impl Tables {
             removal.drop_oldest(books, keep, horizon.expired(c)?, &mut dropped)?;
             Ok(dropped)
         })
+    }
+
+    /// Takes the entries of `queue` up to and with `until` out. Returns what it lost.
+    pub(super) fn purge(&mut self, queue: QueueId, until: EntryId) -> Result<Lost> {
+        let before = self.books.in_queue(queue);
+        self.change(|_, books, removal| removal.take(books, queue, 0, int(until)))?;
+        Ok(Lost { entries: before.saturating_sub(self.books.in_queue(queue)), until })
     }
 
     /// Makes what was salvaged agree with what is known: the sessions are `sessions`, and ids go on from `before`.

@@ -147,6 +147,10 @@ impl Writer {
         while let Some(batch) = self.batches.pop_front() {
             let horizon = self.horizon();
             let owed = self.answer.owed();
+            if let Err(trouble) = self.purge(&batch.purged) {
+                self.batches.push_front(batch);
+                return Err(trouble);
+            }
             let written = self.tables().and_then(|tables| Ok((tables.apply(&batch, horizon)?, tables.full())));
             drop(owed);
             let (dropped, full) = match written {
@@ -166,6 +170,15 @@ impl Writer {
             let dropped = std::mem::take(&mut self.dropped).into_iter().collect();
             // While the store ends, nobody may be left to hear it.
             let _ = self.outbox.send(Event::Committed { dropped, full });
+        }
+        Ok(())
+    }
+
+    /// In a transaction of its own: what is tried again finds the rest.
+    fn purge(&mut self, purged: &[(QueueId, EntryId)]) -> Result<(), Trouble> {
+        for (queue, until) in purged {
+            let lost = self.tables()?.purge(*queue, *until)?;
+            let _ = self.outbox.send(Event::Purged { queue: *queue, lost });
         }
         Ok(())
     }

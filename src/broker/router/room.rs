@@ -18,6 +18,8 @@ pub(super) enum Loss {
     TooSlow,
     NoStore,
     GaveWay,
+    /// By order, at the command line.
+    Purged,
     /// It was delivered, and is not there for those who come later.
     NotRetained,
 }
@@ -109,6 +111,7 @@ impl Loss {
             Loss::TooSlow => "it reads too slowly: see max-queued",
             Loss::NoStore => "the store takes no more",
             Loss::GaveWay => "too old, or too many to keep: see max-size, max-age and max-per-client",
+            Loss::Purged => "purged by order",
             Loss::NotRetained => "not retained: see max-retained and max-retained-bytes",
         }
     }
