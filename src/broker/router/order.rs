@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::room::Loss;
 use super::route::Terms;
 use super::{Effects, Now, Router};
 use crate::broker::order::{Order, Outcome, Refusal};
 use crate::broker::topics::SessionKey;
 use crate::clock::Timestamp;
 use crate::message::{Message, QoS};
-use crate::store::{Delivery, Lost, QueueId};
+use crate::store::{Delivery, Lost, NO_CLASS, QueueId};
 
 /// Which order an [`Outcome`] is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,12 +93,12 @@ impl Router {
     /// The store has taken entries out of a queue.
     pub(super) fn purged(&mut self, queue: QueueId, lost: Lost) {
         self.orders.purged(queue, lost.entries);
-        self.gave_way(queue, lost, Loss::Purged);
+        self.gone_from_disk(queue, lost);
     }
 
     fn put(&mut self, queue: &Arc<str>, messages: Vec<Message>, now: Now, effects: &mut Effects) -> Outcome {
-        let (key, _) = self.durable_session(queue)?;
-        if self.full || self.tail.bytes() >= self.limits.tail {
+        let (key, id) = self.durable_session(queue)?;
+        if self.full.contains(&id) || self.tail.bytes() >= self.limits.tail {
             return Err(Refusal::Full);
         }
         let count = messages.len() as u64;
@@ -109,6 +108,7 @@ impl Router {
                 retain: message.retain,
                 subscription_ids: Vec::new(),
                 seq: 0,
+                class: NO_CLASS,
                 share: None,
             };
             self.received += 1;
