@@ -49,6 +49,10 @@ impl Books {
         self.entries.values().fold(0, |sum, entries| sum.saturating_add(*entries))
     }
 
+    fn in_queue(&self, queue: QueueId) -> u64 {
+        self.entries.get(&queue).copied().unwrap_or(0)
+    }
+
     pub(super) fn queues(&self) -> Vec<QueueId> {
         self.entries.keys().copied().collect()
     }
@@ -123,6 +127,14 @@ impl Tables {
             removal.drop_oldest(books, keep, cause, &mut dropped)?;
             Ok(dropped)
         })
+    }
+
+    /// Takes the entries of `queue` up to and with `until` out. Returns what it lost.
+    pub(super) fn purge(&mut self, queue: QueueId, until: EntryId) -> Result<Lost> {
+        let before = self.books.in_queue(queue);
+        self.change(|_, books, removal| removal.take(books, queue, 0, int(until)))?;
+        let entries = before.saturating_sub(self.books.in_queue(queue));
+        Ok(Lost { cause: Cause::Purged, entries, until, class: 0 })
     }
 
     /// Makes what was salvaged agree with what is known: the sessions are `sessions`, and ids go on from `before`.
