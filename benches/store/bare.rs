@@ -34,9 +34,8 @@ impl Bare {
     /// Reads everything back; how many there are.
     pub fn select(&self) -> Result<u64> {
         let mut select = self.0.prepare("SELECT id, topic, payload FROM message ORDER BY id")?;
-        let rows = select.query_map([], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, Vec<u8>>(2)?))
-        })?;
+        let rows = select
+            .query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, Vec<u8>>(2)?)))?;
         let mut read = 0;
         for row in rows {
             std::hint::black_box(row?);

@@ -34,7 +34,7 @@ pub fn batches(ids: RangeInclusive<u64>, size: u64, queues: u32) -> Vec<Batch> {
 }
 
 fn delivery(seq: u64) -> Delivery {
-    Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq, share: None }
+    Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq, class: u8::MAX, share: None }
 }
 
 fn sessions(queues: u32) -> Vec<Session> {

@@ -173,7 +173,9 @@ fn drain(wish: &Wish) -> Result<(), Box<dyn Error>> {
 const RATE: u64 = 100;
 
 fn wear(wish: &Wish) -> Result<(), Box<dyn Error>> {
-    println!("written at {RATE} messages a second of 100 B while the cloud is away: by calls, and to the disk (pages)\n");
+    println!(
+        "written at {RATE} messages a second of 100 B while the cloud is away: by calls, and to the disk (pages)\n"
+    );
     println!("window  queues   B/message   B/message on disk   GB a day");
     for (name, batch) in [("1s", RATE), ("250ms", RATE / 4)] {
         for queues in [1, QUEUES] {

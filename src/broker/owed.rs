@@ -121,6 +121,7 @@ impl Cursor {
             retain: true,
             subscription_ids: self.subscription_id.into_iter().collect(),
             seq: 0,
+            class: u8::MAX,
             share: None,
         }
     }

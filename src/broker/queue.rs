@@ -247,8 +247,14 @@ mod tests {
     const BOUND: Bound = Bound { entries: 4, bytes: 1 << 20 };
 
     fn entry(id: u64) -> Queued {
-        let delivery =
-            Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: id, share: None };
+        let delivery = Delivery {
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            subscription_ids: Vec::new(),
+            seq: id,
+            class: u8::MAX,
+            share: None,
+        };
         Queued { id: EntryId(id), message: Arc::new(Message::new("t", "x")), delivery }
     }
 

@@ -262,8 +262,14 @@ mod tests {
     #[test]
     fn only_what_is_published_counts_as_not_yet_delivered() {
         let mut session = Session::new("c".into(), Queue::default());
-        let delivery =
-            Delivery { qos: QoS::ExactlyOnce, retain: false, subscription_ids: Vec::new(), seq: 1, share: None };
+        let delivery = Delivery {
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            subscription_ids: Vec::new(),
+            seq: 1,
+            class: u8::MAX,
+            share: None,
+        };
         let entry = Queued { id: EntryId(1), message: Arc::new(crate::message::Message::new("t", "x")), delivery };
         for stage in [Stage::Published(entry), Stage::Received, Stage::Released { recorded: true }] {
             let seq = session.next_seq();

@@ -4,20 +4,30 @@
 //! them to be durable; an entry that all its queues acknowledge before the commit window ends never touches the disk.
 //! [`Store`] is a thread that owns the one SQLite connection: each batch is one transaction, and `answer` tells when
 //! the disk hangs in one. `tables`, `removal` and
-//! `age` are what a transaction does, `file` is how the database is opened, `renewal` and `salvage` how a damaged one is
-//! replaced and what is read from it.
+//! `age` are what a transaction does, `page` is what is read, `file` is how the database is opened, `recovery` what it holds
+//! then, `renewal` and `salvage` how a damaged one is replaced and what is read from it.
 //!
-//! A message is stored once, however many queues want it. Entry ids only ever grow, over restarts too, and order all queues.
+//! A message is a row, however many queues want it; what a queue has to know of it stands with that of its neighbours in one
+//! row, a run (`runs`). `books` knows in RAM how much each queue holds. An acknowledgement shortens runs, and the messages
+//! that no queue holds any more go with them, or a little later (`waste`). Entry ids only ever grow, over restarts too, and
+//! order all queues.
 
 pub mod tail;
 mod db;
 mod writer;
 mod answer;
 mod tables;
+mod books;
+mod runs;
+mod list;
+mod page;
 mod removal;
+mod waste;
 mod age;
 mod rows;
 mod file;
+mod recovery;
+mod migration;
 mod renewal;
 mod salvage;
 #[cfg(test)]
@@ -80,6 +90,9 @@ pub struct Delivery {
     pub subscription_ids: Vec<u32>,
     /// Its place among the queue's deliveries of QoS 1 and 2, from 1; its packet id follows from it. 0 at QoS 0.
     pub seq: u64,
+    /// How important it is: 0 most of all, [`u8::MAX`] when nothing was said. Where there is too little room, the least
+    /// important goes first.
+    pub class: u8,
     /// The shared filter by which this queue got it instead of another; not kept on disk.
     pub share: Option<Arc<str>>,
 }
@@ -176,7 +189,7 @@ pub enum Event {
     /// The batch is on the disk. Comes once for each [`Store::commit`], in order; a batch that fails is kept and tried
     /// again until it succeeds.
     Committed {
-        /// Entries that gave way, by queue: too old, or the oldest of a full store.
+        /// Entries that gave way, by queue and class: too old, or the oldest of a full store.
         dropped: Vec<(QueueId, Lost)>,
         /// Whether the store is full and refuses new entries ([`WhenFull::RefuseNew`]).
         full: bool,
@@ -191,12 +204,14 @@ pub enum Event {
     },
 }
 
-/// What a queue lost on disk: its oldest entries.
+/// What a queue lost on disk: its oldest entries of a class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
     pub entries: u64,
-    /// No entry up to this id is left.
+    /// No entry of that class up to this id is left.
     pub until: EntryId,
+    /// [`Delivery::class`].
+    pub class: u8,
 }
 
 /// An entry of a queue, read back from the disk.

@@ -337,7 +337,14 @@ mod tests {
     }
 
     fn delivery() -> Delivery {
-        Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: 0, share: None }
+        Delivery {
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            subscription_ids: Vec::new(),
+            seq: 0,
+            class: u8::MAX,
+            share: None,
+        }
     }
 
     fn entering(id: u64, message: Message, entered: Instant) -> Entering<u64> {

@@ -10,9 +10,11 @@ use tokio::time::Instant;
 
 use super::age::{Horizon, Run};
 use super::answer::Answer;
+use super::books::Books;
 use super::file::{Owned, damaged, explain};
-use super::tables::{Books, Bounds, Dropped, Tables};
-use super::{Batch, EntryId, Event, Lost, QueueId, Recovered, Session};
+use super::page::Page;
+use super::tables::{Bounds, Dropped, Tables};
+use super::{Batch, Event, Lost, QueueId, Recovered, Session};
 use crate::backoff::Backoff;
 use crate::clock::Timestamp;
 use crate::status::{self, State};
@@ -25,19 +27,11 @@ const LAST_TRIES: Duration = Duration::from_secs(5);
 
 pub(super) enum Request {
     Commit(Batch),
-    Load(Load),
+    Load(Page),
     #[cfg(test)]
     LimitPages(u32),
     #[cfg(test)]
     WaitForLock(Duration),
-}
-
-#[derive(Clone, Copy)]
-pub(super) struct Load {
-    pub(super) queue: QueueId,
-    pub(super) after: EntryId,
-    pub(super) limit: usize,
-    pub(super) max_bytes: usize,
 }
 
 pub(super) struct Writer {
@@ -57,7 +51,7 @@ pub(super) struct Writer {
     /// Batches that are not on the disk yet, in order.
     batches: VecDeque<Batch>,
     /// Loads that are not answered yet.
-    loads: VecDeque<Load>,
+    loads: VecDeque<Page>,
     /// What gave way since the last batch.
     dropped: Dropped,
     /// When to try again, after a failure.
@@ -117,7 +111,13 @@ impl Writer {
     pub(super) fn run(mut self) -> bool {
         let mut sweep = Instant::now() + SWEEP;
         loop {
-            let wake = self.retry.map_or(sweep, |retry| retry.min(sweep));
+            let wake = match self.retry {
+                Some(retry) => retry.min(sweep),
+                // Whatever comes goes first.
+                None if self.has_waste() => Instant::now(),
+                None => sweep,
+            };
+            let mut idle = false;
             match self.inbox.recv_timeout(wake.saturating_duration_since(Instant::now())) {
                 Ok(Request::Commit(batch)) => self.batches.push_back(batch),
                 Ok(Request::Load(load)) => self.loads.push_back(load),
@@ -125,7 +125,7 @@ impl Writer {
                 Ok(Request::LimitPages(pages)) => self.limit_pages(pages),
                 #[cfg(test)]
                 Ok(Request::WaitForLock(time)) => self.wait_for_lock(time),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => idle = true,
                 Err(RecvTimeoutError::Disconnected) => return self.finish(),
             }
             if self.retry.is_none_or(|retry| Instant::now() >= retry) {
@@ -135,7 +135,8 @@ impl Writer {
                     done = done.and_then(|()| self.expire());
                 }
                 let read = self.load();
-                self.judge(done.and(read));
+                let cleaned = if idle { self.clean() } else { Ok(()) };
+                self.judge(done.and(read).and(cleaned));
             } else {
                 // Reading may go on where writing does not; a failure shows at the next try.
                 let _ = self.load();
@@ -163,7 +164,8 @@ impl Writer {
             }
             self.count(dropped);
             self.report(|status| status.commits += 1);
-            let dropped = std::mem::take(&mut self.dropped).into_iter().collect();
+            let dropped =
+                std::mem::take(&mut self.dropped).into_iter().map(|((queue, _), lost)| (queue, lost)).collect();
             // While the store ends, nobody may be left to hear it.
             let _ = self.outbox.send(Event::Committed { dropped, full });
         }
@@ -171,12 +173,12 @@ impl Writer {
     }
 
     fn load(&mut self) -> Result<(), Trouble> {
-        while let Some(Load { queue, after, limit, max_bytes }) = self.loads.front().copied() {
+        while let Some(page) = self.loads.front().copied() {
             let owed = self.answer.owed();
-            let (entries, complete) = self.tables()?.load(queue, after, limit, max_bytes)?;
+            let (entries, complete) = self.tables()?.load(page)?;
             drop(owed);
             self.loads.pop_front();
-            let _ = self.outbox.send(Event::Loaded { queue, entries, complete });
+            let _ = self.outbox.send(Event::Loaded { queue: page.queue, entries, complete });
         }
         Ok(())
     }
@@ -191,6 +193,20 @@ impl Writer {
             self.report(|_| {});
         }
         Ok(())
+    }
+
+    /// Deletes some of what nobody wants any more.
+    fn clean(&mut self) -> Result<(), Trouble> {
+        if self.has_waste() {
+            let owed = self.answer.owed();
+            self.tables()?.clean()?;
+            drop(owed);
+        }
+        Ok(())
+    }
+
+    fn has_waste(&self) -> bool {
+        self.tables.as_ref().is_some_and(|tables| tables.books.waste)
     }
 
     fn horizon(&mut self) -> Horizon {
@@ -281,10 +297,11 @@ impl Writer {
 
     fn count(&mut self, dropped: Dropped) {
         let lost: u64 = dropped.values().map(|lost| lost.entries).sum();
-        for (queue, Lost { entries, until }) in dropped {
-            let lost = self.dropped.entry(queue).or_default();
+        for (of, Lost { entries, until, class }) in dropped {
+            let lost = self.dropped.entry(of).or_default();
             lost.entries += entries;
             lost.until = lost.until.max(until);
+            lost.class = class;
         }
         if lost > 0 {
             self.reporter.send_modify(|status| status.dropped += lost);

@@ -94,6 +94,7 @@ pub(super) fn delivery(subscriber: &Subscriber, message: &Message) -> Delivery {
         retain: subscriber.options.retain_as_published && message.retain,
         subscription_ids: subscriber.id.into_iter().collect(),
         seq: 0,
+        class: u8::MAX,
         share: None,
     }
 }

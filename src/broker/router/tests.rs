@@ -407,7 +407,14 @@ fn the_store_s_sessions_come_back_after_a_restart() {
     let depth = Depth { entries: 1, oldest: None, first: 7, last: 7 };
     let recovered = Recovered { next_id: EntryId(50), sessions: vec![(saved, depth)], ..Recovered::default() };
     let mut world = World::recovered(recovered, Access::default());
-    let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: 7, share: None };
+    let delivery = Delivery {
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        subscription_ids: Vec::new(),
+        seq: 7,
+        class: u8::MAX,
+        share: None,
+    };
     let old = Entry { id: EntryId(49), message: Arc::new(Message::new("old", "x")), delivery };
     world.disk.push((QueueId(4), old));
     world.apply(Event::Publish(Message::new("t", "x")));
