@@ -232,7 +232,9 @@ impl Writer {
             tracing::error!("the store ends with {lost} messages that it could not write; none was acknowledged");
         }
         // SQLite writes its log into the database when the last connection closes.
-        if let Some(Err((_, e))) = self.tables.take().map(|tables| tables.connection.close()) {
+        if let Some(tables) = self.tables.take()
+            && let Err((_, e)) = tables.connection.close()
+        {
             tracing::warn!("cannot close the store: {}", explain(&e));
         }
         written
