@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fieldpost::message::{Message, QoS};
-use fieldpost::store::{Append, Batch, Config, Delivery, EntryId, Event, QueueId, Session, Store};
+use fieldpost::store::{Append, Batch, Config, Delivery, EntryId, Event, NO_CLASS, QueueId, Session, Store};
 
 use super::bare::Bare;
 
@@ -34,7 +34,7 @@ pub fn batches(ids: RangeInclusive<u64>, size: u64, queues: u32) -> Vec<Batch> {
 }
 
 fn delivery(seq: u64) -> Delivery {
-    Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq, class: u8::MAX, share: None }
+    Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq, class: NO_CLASS, share: None }
 }
 
 fn sessions(queues: u32) -> Vec<Session> {

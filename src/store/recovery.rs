@@ -10,7 +10,7 @@ use super::removal::largest;
 use super::rows::{entry_id, handshake, int, message, queue_id, session};
 use super::runs::Run;
 use super::{Depth, EntryId, QueueId, Recovered, Will, waste};
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 
 /// How many ids are looked at together, where messages may be held by several queues.
 const WINDOW: u64 = 1 << 16;
@@ -48,8 +48,11 @@ pub(super) fn recover(c: &Connection) -> Result<(Recovered, Books)> {
     let mut statement =
         c.prepare("SELECT topic, payload, qos, retain, at, properties, delay, due_at, client_id FROM will")?;
     for row in statement.query_map([], |row| {
-        let will =
-            Will { message: message(row)?, delay: row.get(6)?, due: row.get::<_, Option<i64>>(7)?.map(Timestamp) };
+        let will = Will {
+            message: message(row)?,
+            delay: row.get(6)?,
+            due: row.get::<_, Option<i64>>(7)?.map(|at| Timestamp(at).into()),
+        };
         Ok((row.get(8)?, will))
     })? {
         wills.push(row?);
@@ -66,9 +69,9 @@ pub(super) fn recover(c: &Connection) -> Result<(Recovered, Books)> {
 }
 
 /// When the message of the entry `first`, or the next one that there is, entered the broker.
-pub(super) fn entered(c: &Connection, first: EntryId) -> Result<Option<Timestamp>> {
+pub(super) fn entered(c: &Connection, first: EntryId) -> Result<Option<Moment>> {
     let mut select = c.prepare_cached("SELECT at FROM message WHERE id >= ?1 ORDER BY id LIMIT 1")?;
-    Ok(select.query_row([int(first)], |row| row.get(0)).optional()?.map(Timestamp))
+    Ok(select.query_row([int(first)], |row| row.get(0)).optional()?.map(|at| Timestamp(at).into()))
 }
 
 /// Counts what the queues of `books` hold.

@@ -4,10 +4,11 @@ use rusqlite::{Connection, OptionalExtension, Result};
 
 use super::books::{Books, Held};
 use super::list::Item;
+use super::loss::Dropped;
 use super::runs::Run;
-use super::tables::Dropped;
-use super::{EntryId, QueueId, waste};
+use super::{EntryId, Lost, QueueId, waste};
 use crate::message::Message;
+use crate::status::Cause;
 
 /// What is taken at a time from the queue with the oldest entries, where all queues lose some.
 const SLICE: u64 = 64;
@@ -110,6 +111,7 @@ impl<'t> Removal<'t> {
         books: &mut Books,
         queue: QueueId,
         excess: Held,
+        cause: Cause,
         dropped: &mut Dropped,
     ) -> Result<()> {
         let (mut entries, mut bytes) = (excess.entries, excess.bytes);
@@ -121,7 +123,7 @@ impl<'t> Removal<'t> {
                 let gone = self.take(books, queue, class, oldest)?;
                 entries = entries.saturating_sub(gone.entries);
                 bytes = bytes.saturating_sub(gone.bytes);
-                lose(dropped, queue, class, gone);
+                dropped.note(queue, lost(cause, class, gone));
             }
         }
         Ok(())
@@ -129,7 +131,13 @@ impl<'t> Removal<'t> {
 
     /// Drops the oldest messages, in all queues, of the least important class first, for as long as more than `keep` bytes
     /// are held. Adds to `dropped` what each queue lost.
-    pub(super) fn drop_oldest(&mut self, books: &mut Books, keep: u64, dropped: &mut Dropped) -> Result<()> {
+    pub(super) fn drop_oldest(
+        &mut self,
+        books: &mut Books,
+        keep: u64,
+        cause: Cause,
+        dropped: &mut Dropped,
+    ) -> Result<()> {
         while books.bytes > keep {
             let least = books.held().map(|(_, class, _)| class).max();
             let Some(class) = least else { return Ok(()) };
@@ -142,22 +150,23 @@ impl<'t> Removal<'t> {
             if gone.entries == 0 {
                 return Ok(());
             }
-            lose(dropped, oldest, class, gone);
+            dropped.note(oldest, lost(cause, class, gone));
             for (_, queue) in queues.into_iter().filter(|(_, queue)| *queue != oldest) {
                 let gone = self.take(books, queue, class, Oldest::up_to(gone.last))?;
-                lose(dropped, queue, class, gone);
+                dropped.note(queue, lost(cause, class, gone));
             }
         }
         Ok(())
     }
 
-    /// Drops all messages up to `last`, in all queues. Adds to `dropped` what each of them lost.
-    pub(super) fn drop_up_to(&mut self, books: &mut Books, last: EntryId, dropped: &mut Dropped) -> Result<()> {
+    /// Drops all messages up to `last`, in all queues, as too old. Adds to `dropped` what each of them lost.
+    pub(super) fn expire(&mut self, books: &mut Books, last: EntryId, dropped: &mut Dropped) -> Result<()> {
         let old = books.held().filter(|(.., held)| held.first <= last);
         let old: Vec<_> = old.map(|(queue, class, _)| (queue, class)).collect();
         for (queue, class) in old {
             let gone = self.take(books, queue, class, Oldest::up_to(last))?;
-            lose(dropped, queue, class, gone);
+            // Age spares no class.
+            dropped.note(queue, lost(Cause::Age, 0, gone));
         }
         // Those as well that nobody knows of.
         waste::delete(self.connection, 0, last.0)
@@ -251,13 +260,8 @@ impl<'t> Removal<'t> {
 /// Behind all ids.
 const LAST: EntryId = EntryId(u64::MAX);
 
-fn lose(dropped: &mut Dropped, queue: QueueId, class: u8, gone: Held) {
-    if gone.entries > 0 {
-        let lost = dropped.entry((queue, class)).or_default();
-        lost.entries += gone.entries;
-        lost.until = lost.until.max(gone.last);
-        lost.class = class;
-    }
+fn lost(cause: Cause, class: u8, gone: Held) -> Lost {
+    Lost { cause, entries: gone.entries, until: gone.last, class }
 }
 
 /// The largest id of a message there is.

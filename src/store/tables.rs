@@ -8,13 +8,15 @@ use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior};
 use super::age::Horizon;
 use super::books::{Books, Held};
 use super::list::Item;
+use super::loss::Dropped;
 use super::page::Page;
 use super::recovery::{entered, recover};
 use super::removal::{Removal, largest, size};
 use super::rows::{handshake_columns, int, json};
 use super::{Append, Batch, Entry, EntryId, Handshake, Lost, QueueId, Recovered, Session, WhenFull, Will, runs};
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::message::Message;
+use crate::status::Cause;
 
 /// Statements that are kept ready.
 const STATEMENTS: usize = 64;
@@ -37,9 +39,6 @@ pub(super) struct Bounds {
     pub(super) when_full: WhenFull,
 }
 
-/// Entries that gave way, by queue and class.
-pub(super) type Dropped = BTreeMap<(QueueId, u8), Lost>;
-
 /// Messages deleted at once, however few came: behind a batch somebody waits for its end.
 const DELETIONS: u64 = 1000;
 
@@ -54,17 +53,19 @@ impl Tables {
         Ok((Self { connection, books, bounds }, recovered))
     }
 
-    /// Does all of `batch` in one transaction, and lets give way what is too old by `horizon`, or too much.
-    pub(super) fn apply(&mut self, batch: &Batch, horizon: Horizon) -> Result<Dropped> {
-        let keep = if self.bounds.when_full == WhenFull::DropOldest { self.bounds.bytes } else { u64::MAX };
-        let per_client = self.bounds.per_client;
+    /// Does all of `batch` in one transaction, and lets give way what is too old by `horizon`, or more than `limit` bytes
+    /// in all.
+    pub(super) fn apply(&mut self, batch: &Batch, horizon: Horizon, limit: u64) -> Result<Dropped> {
+        let Bounds { bytes, per_client, when_full, .. } = self.bounds;
+        let keep = if when_full == WhenFull::DropOldest { limit } else { u64::MAX };
+        let cause = if limit < bytes { Cause::Disk } else { Cause::StoreSize };
         let most = match batch.appends.len() as u64 {
             0 => IDLE_DELETIONS,
             // A store that is full loses as much as it gets.
             appends => DELETIONS + 2 * appends,
         };
         self.change(most, |c, books, removal| {
-            let mut dropped = Dropped::new();
+            let mut dropped = Dropped::default();
             // First, as a session with the same client id may begin in the same batch.
             for queue in &batch.ended {
                 end(c, books, removal, *queue)?;
@@ -87,12 +88,13 @@ impl Tables {
             shake_hands(c, books, &batch.handshakes)?;
             put_wills(c, &batch.wills)?;
             for (queue, entries) in books.above(per_client, &batch.appends) {
-                removal.shorten(books, queue, Held { entries, ..Held::default() }, &mut dropped)?;
+                let excess = Held { entries, ..Held::default() };
+                removal.shorten(books, queue, excess, Cause::PerClient, &mut dropped)?;
             }
             if let Some(last) = horizon.expired(c)? {
-                removal.drop_up_to(books, EntryId(last.unsigned_abs()), &mut dropped)?;
+                removal.expire(books, EntryId(last.unsigned_abs()), &mut dropped)?;
             }
-            removal.drop_oldest(books, keep, &mut dropped)?;
+            removal.drop_oldest(books, keep, cause, &mut dropped)?;
             Ok(dropped)
         })
     }
@@ -139,13 +141,26 @@ impl Tables {
         Ok(horizon.expired(&self.connection)?.is_some())
     }
 
-    /// Whether new entries are to be refused.
-    pub(super) fn full(&self) -> bool {
-        self.bounds.when_full == WhenFull::RefuseNew && self.books.bytes >= self.bounds.bytes
+    /// The queues that take no new entries, when `limit` bytes are all that may be held.
+    pub(super) fn full(&self, limit: u64) -> Vec<QueueId> {
+        let full = self.bounds.when_full == WhenFull::RefuseNew && self.books.bytes >= limit;
+        if full { self.books.queues().collect() } else { Vec::new() }
+    }
+
+    /// The bytes in the file that are not in use.
+    pub(super) fn spare(&self) -> Result<u64> {
+        let number = |pragma: &str| self.connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+        let (pages, size) = (number("PRAGMA freelist_count")?, number("PRAGMA page_size")?);
+        Ok(pages.unsigned_abs().saturating_mul(size.unsigned_abs()))
+    }
+
+    /// Puts what is in the log into the database, so that the log can begin anew within the blocks that it has.
+    pub(super) fn checkpoint(&self) -> Result<()> {
+        self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
     }
 
     /// When the oldest message entered the broker.
-    pub(super) fn oldest(&self) -> Result<Option<Timestamp>> {
+    pub(super) fn oldest(&self) -> Result<Option<Moment>> {
         self.books.first().map(|first| entered(&self.connection, first)).transpose().map(Option::flatten)
     }
 
@@ -178,7 +193,7 @@ fn put_sessions(c: &Connection, books: &mut Books, removal: &mut Removal<'_>, se
                 session.queue.0,
                 &session.client_id,
                 session.expiry,
-                session.left.map(|at| at.0),
+                session.left.map(|at| at.wall.0),
                 json(&session.subscriptions),
                 &session.user,
                 int(EntryId(session.sent)),
@@ -200,9 +215,8 @@ fn append(c: &Connection, books: &mut Books, appends: &[Append], dropped: &mut D
         let used = int(*id) < books.next_id;
         let (wanted, wrong): (Vec<_>, Vec<_>) = queues.iter().partition(|(queue, _)| !used && books.has(*queue));
         for (queue, delivery) in wrong {
-            let lost = dropped.entry((*queue, delivery.class)).or_default();
-            (lost.until, lost.class) = (*id, delivery.class);
-            lost.entries += 1;
+            let lost = Lost { cause: Cause::Ended, entries: 1, until: *id, class: delivery.class };
+            dropped.note(*queue, lost);
         }
         books.seen(int(*id));
         if wanted.is_empty() {
@@ -210,7 +224,7 @@ fn append(c: &Connection, books: &mut Books, appends: &[Append], dropped: &mut D
         }
         let properties = m.properties.as_ref().map(json);
         let size = size(m, properties.as_deref());
-        message.execute((int(*id), &m.topic, &m.payload[..], u8::from(m.qos), m.retain, m.at.0, properties))?;
+        message.execute((int(*id), &m.topic, &m.payload[..], u8::from(m.qos), m.retain, m.at.wall.0, properties))?;
         books.bytes = books.bytes.saturating_add(size);
         let alone = wanted.len() == 1;
         for (queue, delivery) in wanted {
@@ -249,7 +263,7 @@ fn retain(c: &Connection, messages: &[Arc<Message>]) -> Result<()> {
             clear.execute([&m.topic])?;
         } else {
             let properties = m.properties.as_ref().map(json);
-            set.execute((&m.topic, &m.payload[..], u8::from(m.qos), m.at.0, properties))?;
+            set.execute((&m.topic, &m.payload[..], u8::from(m.qos), m.at.wall.0, properties))?;
         }
     }
     Ok(())
@@ -283,10 +297,10 @@ fn put_wills(c: &Connection, wills: &[(Arc<str>, Option<Will>)]) -> Result<()> {
                 &m.payload[..],
                 u8::from(m.qos),
                 m.retain,
-                m.at.0,
+                m.at.wall.0,
                 properties,
                 delay,
-                due.map(|at| at.0),
+                due.map(|at| at.wall.0),
             ),
         )?;
     }

@@ -51,7 +51,7 @@ fn a_store_of_the_second_schema_is_taken_over_with_everything_in_it() {
 
     let (mut store, recovered) = place.open();
     let depths: Vec<_> = recovered.sessions.iter().map(|(s, depth)| (&*s.client_id, s.sent, *depth)).collect();
-    let oldest = |at| Some(Timestamp(at));
+    let oldest = |at| Some(Timestamp(at).into());
     let a = Depth { entries: 3000, oldest: oldest(1001), first: 11, last: 3010 };
     let cloud = Depth { entries: 1500, oldest: oldest(1002), first: 1, last: 1500 };
     assert_eq!(depths, [("a", 9, a), ("$uplink/cloud", 0, cloud)]);
@@ -83,12 +83,12 @@ fn classes_are_read_in_one_order_and_the_least_important_goes_first() {
     let read: Vec<_> = entries.iter().map(|e| (e.id.0, e.delivery.class)).collect();
     assert_eq!(read, [(2, 9), (3, 0), (4, 9), (5, 9)]);
     let (dropped, _) = commit(&mut store, Batch { appends: appends(7..=9), ..Batch::default() });
-    assert_eq!(dropped, [(QUEUE, Lost { entries: 3, until: EntryId(4), class: 9 })]);
+    assert_eq!(dropped, [(QUEUE, Lost { cause: Cause::PerClient, entries: 3, until: EntryId(4), class: 9 })]);
     assert_eq!(ids(&mut store, QUEUE), [3, 5, 6, 7, 8, 9]);
     // When nothing else is left, the important ones go.
     let appends: Vec<_> = (10..=14).map(|id| of_class(append(id, b"x", &[QUEUE]), 0)).collect();
     let (dropped, _) = commit(&mut store, Batch { appends, ..Batch::default() });
-    let lost = |entries, until, class| (QUEUE, Lost { entries, until: EntryId(until), class });
+    let lost = |entries, until, class| (QUEUE, Lost { cause: Cause::PerClient, entries, until: EntryId(until), class });
     assert_eq!(dropped, [lost(2, 6, 0), lost(3, 8, 9)]);
     assert_eq!(ids(&mut store, QUEUE), [9, 10, 11, 12, 13, 14]);
 }
@@ -103,7 +103,7 @@ fn a_full_store_drops_what_is_least_important_in_all_queues() {
     let appends = vec![both(1, 0), both(2, 5), both(3, 0), both(4, 5)];
     commit(&mut store, Batch { sessions, appends, ..Batch::default() });
     let appends = (5..=8).map(|id| both(id, 0)).collect();
-    let lost = Lost { entries: 2, until: EntryId(4), class: 5 };
+    let lost = Lost { cause: Cause::StoreSize, entries: 2, until: EntryId(4), class: 5 };
     assert_eq!(commit(&mut store, Batch { appends, ..Batch::default() }).0, [(QUEUE, lost), (OTHER, lost)]);
     assert_eq!((ids(&mut store, QUEUE), ids(&mut store, OTHER)), (vec![1, 3, 5, 6, 7, 8], vec![1, 3, 5, 6, 7, 8]));
 }
