@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn the_oldest_go_when_there_are_too_many_or_too_much() {
         let c = Connection::open_in_memory().expect("it opens");
-        c.execute_batch(include_str!("../../migrations/0003-aside.sql")).expect("the schema");
+        c.execute_batch(include_str!("../../migrations/0004-aside.sql")).expect("the schema");
         let mut count = Count::new(&c).expect("counted");
         let mut put = |asides: &[Aside]| {
             put(&c, &mut count, asides).expect("written");

@@ -43,7 +43,7 @@ pub struct Config {
     #[serde(default = "window_bytes", deserialize_with = "read_window_bytes")]
     pub window_bytes: Size,
     /// How long the cloud keeps our session while we are away; zero for not at all. With MQTT 3.1.1 it decides itself.
-    #[serde(default = "session")]
+    #[serde(default = "session", deserialize_with = "read_session")]
     pub session: Period,
     /// Whether topics are sent as numbers once the cloud knows them, as far as it allows.
     #[serde(default = "topic_aliases")]
@@ -102,6 +102,11 @@ impl<'de> Deserialize<'de> for Config {
 }
 
 impl Config {
+    /// Whether the cloud is to keep our session while we are away.
+    pub(super) fn keeps_session(&self) -> bool {
+        !self.session.0.is_zero()
+    }
+
     /// What one key alone does not show.
     fn check(&self) -> Result<(), String> {
         if self.certificate.is_some() != self.key.is_some() {
@@ -125,7 +130,7 @@ impl Config {
         if self.insecure && self.ca.is_some() {
             return Err("`ca` says whose certificate is believed, and `insecure` that any is: take one away".into());
         }
-        if self.client_id.as_deref() == Some("") && !self.session.0.is_zero() {
+        if self.client_id.as_deref() == Some("") && self.keeps_session() {
             return Err("the cloud keeps a `session` for a client that it knows again: set `client-id`, or leave it away".into());
         }
         if let Some(topic) = self.status.as_ref().filter(|topic| !topic.is_empty()) {
@@ -168,6 +173,15 @@ fn read_keep_alive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Period,
     // MQTT counts it in seconds, in 16 bits.
     if period.0.as_secs() == 0 || period.0.as_secs() > u64::from(u16::MAX) {
         return Err(D::Error::custom(format!("keep-alive is from 1s to 18h, not {period}")));
+    }
+    Ok(period)
+}
+
+fn read_session<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Period, D::Error> {
+    let period = Period::deserialize(deserializer)?;
+    // MQTT counts it in seconds, in 32 bits.
+    if period.0.subsec_nanos() != 0 || period.0.as_secs() > u64::from(u32::MAX) {
+        return Err(D::Error::custom(format!("session is in whole seconds, to 49710 days, not {period}")));
     }
     Ok(period)
 }

@@ -207,7 +207,7 @@ async fn connect(config: &Config, identity: &Identity) -> Result<Connect, String
         // What goes up is kept here until it is acknowledged. Downward the cloud keeps nothing unless it is told to: what
         // it has to send while we are away is lost but for the retained messages, which it sends again at each
         // subscription. A command is for now; one from hours ago must not move a pump.
-        clean_start: config.session.0.is_zero(),
+        clean_start: !config.keeps_session(),
         expiry: u32::try_from(config.session.0.as_secs()).unwrap_or(u32::MAX),
         keep_alive: Duration::from_secs(config.keep_alive.0.as_secs()),
         user: username.map(Into::into),
@@ -226,7 +226,7 @@ async fn connect(config: &Config, identity: &Identity) -> Result<Connect, String
 fn subscribe(config: &Config) -> Option<Packet> {
     // With it the cloud sends retained messages as well, but not those again that a session has had.
     let retain_handling =
-        if config.session.0.is_zero() { RetainHandling::Send } else { RetainHandling::SendIfNew };
+        if config.keeps_session() { RetainHandling::SendIfNew } else { RetainHandling::Send };
     let filters = config.subscribe.iter().map(|rule| {
         // Our own publishes are not to come back, and `retain` is to arrive as it was sent.
         let options = SubscribeOptions {

@@ -4,12 +4,20 @@
 //! acknowledgements and order are those of the local session, so an entry leaves the store only when the cloud has
 //! acknowledged it. While the cloud is away nobody reads the session, and its queue grows in the store.
 //!
-//! [`config`] and [`address`] are what `[uplink.NAME]` says; [`rules`] which topics go, renamed how, both ways (pure);
-//! `pipe` what becomes of each packet (pure); `dial` the way to the cloud, over a `proxy`, `tls` and a `websocket`; `login`
-//! makes a session of the connection; `carry` is the loop over both.
+//! What `[uplink.NAME]` says is in [`config`] (`describe` puts it into words), its [`address`] and [`rules`]: which topics go,
+//! renamed how, both ways (pure).
+//!
+//! To the cloud: `turns` (which of its addresses is next, and when), `dial` (the way there, over a [`proxy`], `tls` and a
+//! `websocket`), `login` (a session of the connection), `carry` (the loop over both sides), `life` (whether the connection
+//! still lives) and `end` (how it ended).
+//!
+//! What becomes of each packet says the `pipe` (pure): what may not go up yet waits at its `gate`, what is under way is in
+//! `flight`, what the cloud keeps of it over connections is `kept`, what it will never have goes `aside`, and `strikes` are
+//! held against what it hangs up on.
 
 pub mod address;
 pub mod config;
+mod describe;
 pub mod rules;
 mod pipe;
 mod dial;
@@ -78,6 +86,7 @@ impl Uplink {
         status.send_modify(|status| {
             status.name = name.clone();
             status.url = config.url.0.first().map(ToString::to_string).unwrap_or_default();
+            status.risks = config.risks();
         });
         Self { session: uplink_session(&name).into(), name, config, identity, broker, status, pulse }
     }
