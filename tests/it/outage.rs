@@ -12,5 +12,7 @@ mod line;
 mod gateway;
 mod credentials;
 mod disk;
+mod clock;
 mod clients;
 mod power;
+mod table;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use super::run::{KEEPS, Run, Setup};
 use crate::support::{Authority, Mosquitto, port, status};
@@ -38,6 +39,7 @@ async fn messages_wait_until_an_expired_certificate_is_replaced() {
          listener {plain} 127.0.0.1"
     );
     let mut cloud = Mosquitto::persistent(&lines).await;
+    assert!(port::answers(plain, Duration::from_secs(10)).await);
     let more = format!("ca = \"{files}/ca.pem\"");
     let login = vec!["-p".into(), plain.to_string()];
     let setup = Setup { url: "mqtts://localhost", more, login, ..Setup::default() };

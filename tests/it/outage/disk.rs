@@ -1,9 +1,10 @@
 //! The disk fails, is slow, or is full; and is left alone while the cloud answers.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::time::Duration;
 
-use super::run::{KEEPS, Run, Setup};
+use super::run::{KEEPS, OLD_MAIL, Run, Setup};
 use crate::support::faults::{EIO, ENOSPC};
 use crate::support::mail::TOPICS;
 use crate::support::{Collector, Faults, Gateway, Load, Mosquitto, status};
@@ -32,6 +33,45 @@ async fn a_disk_that_fails_is_told_and_costs_nothing_once_it_is_back() {
         run.percent(percent + 10).await;
         run.kill().await;
         run.line.mend().await;
+    }
+    run.arrives().await;
+}
+
+/// A small disk of its own for a gateway, on `disk` in its folder; nobody else sees it but by way of the gateway's process.
+const SMALL_DISK: [&str; 5] =
+    ["unshare", "-Urm", "sh", "-c", "mkdir -p disk && mount -t tmpfs -o size=12m none disk && exec \"$0\" \"$@\""];
+
+#[tokio::test]
+async fn a_disk_that_is_full_is_told_and_costs_nothing_once_there_is_room() {
+    let cloud = Mosquitto::start(KEEPS).await;
+    let more = "[store]\npath = \"@dir@/disk/store.db\"\nwhen-full = \"refuse-new\"".to_owned();
+    let wrapper = SMALL_DISK.map(str::to_owned).into();
+    let setup = Setup { wrapper, more, mail: OLD_MAIL, refuses: true, size: 500, ..Setup::default() };
+    let mut run = Run::start(&cloud, setup).await;
+    let pid = run.gateway.pid().unwrap();
+    let disk = format!("/proc/{pid}/root{}/disk", run.gateway.folder().display());
+    for percent in [15, 45] {
+        run.percent(percent).await;
+        run.line.cut().await;
+        status::offline(&run.gateway).await;
+        run.percent(percent + 5).await;
+        // As a log that grows does: to the last byte.
+        let mut filler = std::fs::File::create(format!("{disk}/filler")).unwrap();
+        let full = loop {
+            if let Err(e) = filler.write_all(&[0; 1024]) {
+                break e;
+            }
+        };
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+        status::until(&run.gateway, "full", |status| {
+            status["store"]["state"]["down"].is_string() || status["store"]["short"] == true
+        })
+        .await;
+        std::fs::remove_file(format!("{disk}/filler")).unwrap();
+        drop(filler);
+        run.percent(percent + 20).await;
+        run.line.mend().await;
+        status::online(&run.gateway).await;
     }
     run.arrives().await;
 }
