@@ -143,6 +143,7 @@ fn what_a_cloud_will_not_have_is_set_aside_and_its_publisher_waits_until_that_is
         world.apply(Event::Opened { link: LinkId(1), own });
         let client_id = if own.is_some() { "$uplink/cloud" } else { "client" };
         world.packet(1, Packet::Connect(Box::new(connect(client_id, u32::MAX))));
+        world.sent(1);
         world.subscribe(1, "t", QoS::AtLeastOnce);
         world.open(2, connect("publisher", 0));
         world.commit();
@@ -169,6 +170,7 @@ fn an_own_part_gets_no_more_bytes_than_it_takes_but_always_one_message() {
     let mut world = World::new();
     world.apply(Event::Opened { link: LinkId(1), own: Some(250) });
     world.packet(1, Packet::Connect(Box::new(connect("$uplink/cloud", u32::MAX))));
+    world.sent(1);
     world.subscribe(1, "#", QoS::AtLeastOnce);
     world.sent(1);
     for payload in [300, 100, 100, 100] {
