@@ -16,7 +16,7 @@ use super::router::{Effects, Event, Now, Router};
 use super::session::LinkId;
 use super::sys::{self, Sys};
 use super::traffic::Traffic;
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::message::Message;
 use crate::mqtt::Packet;
 use crate::status;
@@ -249,5 +249,5 @@ impl Task {
 }
 
 pub(super) fn now() -> Now {
-    Now { instant: Instant::now(), wall: Timestamp::now() }
+    Now { instant: Instant::now(), wall: Moment::now() }
 }

@@ -223,7 +223,7 @@ impl<W> Tail<W> {
     }
 
     /// When the oldest entry of `queue` in the tail entered the broker.
-    pub fn oldest(&self, queue: QueueId) -> Option<crate::clock::Timestamp> {
+    pub fn oldest(&self, queue: QueueId) -> Option<crate::clock::Moment> {
         self.entries.iter().find(|e| e.open.iter().any(|(open, _)| *open == queue)).map(|e| e.message.at)
     }
 
