@@ -2,6 +2,8 @@
 //!
 //! A part holds the sender of its own report; [`Board`] holds a receiver of each. Nobody looks into a part.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -125,6 +127,8 @@ pub struct Broker {
     pub sent: u64,
     /// Deliveries dropped since the start: a subscriber too slow, or a queue too long.
     pub dropped: u64,
+    /// The same by cause, of all queues there ever were.
+    pub causes: Causes,
     /// Publishes since the start that the access rules forbid.
     pub refused: u64,
     /// The durable queues, one a session that outlives its connection; and those in RAM that have lost something.
@@ -144,6 +148,101 @@ pub struct Queue {
     pub oldest: Option<Moment>,
     /// Entries dropped since the start: too slow a reader, age, or no room in the store.
     pub dropped: u64,
+    /// The same by cause.
+    pub causes: Causes,
+}
+
+/// Why something was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// It was older than `max-age` of the store.
+    Age,
+    /// The store had its `max-size`.
+    StoreSize,
+    /// The queue had a `max-size` of its own.
+    QueueSize,
+    /// The client had `max-per-client` messages.
+    PerClient,
+    /// The disk had less than the `reserve` left.
+    Disk,
+    /// The store could not write, and there was no room in RAM.
+    NoStore,
+    /// The queue takes nothing new when it is full, and there was nobody to tell: a reading.
+    Refused,
+    /// The reader was too slow for a queue that lives in RAM only.
+    TooSlow,
+    /// There was no room among the retained messages.
+    NotRetained,
+    /// The session that it was for had ended.
+    Ended,
+}
+
+impl Cause {
+    /// As JSON and the metrics name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::Age => "age",
+            Cause::StoreSize => "store-size",
+            Cause::QueueSize => "queue-size",
+            Cause::PerClient => "per-client",
+            Cause::Disk => "disk",
+            Cause::NoStore => "no-store",
+            Cause::Refused => "refused",
+            Cause::TooSlow => "too-slow",
+            Cause::NotRetained => "not-retained",
+            Cause::Ended => "ended",
+        }
+    }
+
+    /// In a few words, with the key of the config that it follows from.
+    pub fn why(self) -> &'static str {
+        match self {
+            Cause::Age => "older than max-age",
+            Cause::StoreSize => "the store is full: see max-size",
+            Cause::QueueSize => "its queue is full: see max-size of the uplink",
+            Cause::PerClient => "too many for one client: see max-per-client",
+            Cause::Disk => "the disk is full: see reserve",
+            Cause::NoStore => "the store cannot write",
+            Cause::Refused => "a full queue takes nothing new: see when-full",
+            Cause::TooSlow => "it reads too slowly: see max-queued",
+            Cause::NotRetained => "not retained: see max-retained and max-retained-bytes",
+            Cause::Ended => "its session had ended",
+        }
+    }
+}
+
+/// How much was dropped for which cause.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Causes(BTreeMap<Cause, u64>);
+
+impl Causes {
+    /// Counts `n` more.
+    pub fn add(&mut self, cause: Cause, n: u64) {
+        *self.0.entry(cause).or_default() += n;
+    }
+
+    /// Over all causes.
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// Those that there were, in a fixed order.
+    pub fn iter(&self) -> impl Iterator<Item = (Cause, u64)> {
+        self.0.iter().map(|(cause, n)| (*cause, *n))
+    }
+}
+
+/// `12 (older than max-age), 3 (the store cannot write)`
+impl fmt::Display for Causes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (cause, n)) in self.iter().enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{n} ({})", cause.why())?;
+        }
+        Ok(())
+    }
 }
 
 /// The client id of the session that an uplink reads.
@@ -210,6 +309,15 @@ pub struct Store {
     pub commits: u64,
     /// Entries dropped since the start, by age or for want of room.
     pub dropped: u64,
+    /// The same by cause.
+    pub causes: Causes,
+    /// Bytes that the disk has left, and how many of them the store leaves to others; none of a store in memory.
+    pub free: Option<u64>,
+    pub reserve: u64,
+    /// Whether the disk has so little left that the store does not grow any more.
+    pub short: bool,
+    /// Queues that take nothing new: they are full, and their oldest entries are not to give way.
+    pub refusing: usize,
 }
 
 fn as_millis<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

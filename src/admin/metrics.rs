@@ -93,10 +93,11 @@ pub(crate) fn write(snapshot: &Snapshot) -> String {
         "When the oldest entry entered, in Unix time.",
         queue(|q| q.oldest.map(seconds)),
     );
+    let dropped = broker.queues.iter().flat_map(|queue| queue.causes.iter().map(move |dropped| (queue, dropped)));
     text.counter(
         "queue_dropped_total",
-        "Entries dropped, by age or for want of room.",
-        queue(|q| Some(q.dropped as f64)),
+        "Entries dropped, by cause.",
+        dropped.map(|(q, (cause, n))| (vec![("session", &*q.session), ("cause", cause.name())], n as f64)),
     );
 
     let uplink = |read: fn(&crate::status::Uplink) -> Option<f64>| {
@@ -121,6 +122,15 @@ pub(crate) fn write(snapshot: &Snapshot) -> String {
     text.gauge("store_oldest_timestamp_seconds", "When the oldest message entered, in Unix time.", oldest);
     text.counter("store_commits_total", "Transactions.", one(store.commits));
     text.counter("store_dropped_total", "Entries dropped, by age or for want of room.", one(store.dropped));
+    let free = store.free.map(|free| (vec![], free as f64));
+    text.gauge("store_disk_free_bytes", "Bytes that the disk has left.", free);
+    text.gauge("store_reserve_bytes", "How many of them the store leaves to others.", one(store.reserve));
+    text.gauge(
+        "store_short",
+        "Whether the disk has so little left that the store does not grow.",
+        [(vec![], f64::from(store.short))],
+    );
+    text.gauge("store_refusing_queues", "Queues that are full and take nothing new.", one(store.refusing as u64));
     text.0
 }
 

@@ -8,7 +8,7 @@ use super::retained::Retained;
 use crate::clock::Moment;
 use crate::message::Message;
 use crate::mqtt::{SubscribeOptions, topic};
-use crate::store::{Delivery, EntryId};
+use crate::store::{Delivery, EntryId, NO_CLASS};
 
 /// How many topics one subscription remembers that were overtaken: all of them would be memory without bound.
 const AHEAD: usize = 10_000;
@@ -121,6 +121,7 @@ impl Cursor {
             retain: true,
             subscription_ids: self.subscription_id.into_iter().collect(),
             seq: 0,
+            class: NO_CLASS,
             share: None,
         }
     }

@@ -7,7 +7,7 @@ use rusqlite::{Error, Result, Row};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Delivery, Entry, EntryId, Handshake, QueueId, Session, Subscription};
+use super::{Delivery, Entry, EntryId, Handshake, NO_CLASS, QueueId, Session, Subscription};
 use crate::clock::Timestamp;
 use crate::message::{Message, QoS};
 use crate::mqtt::PacketId;
@@ -84,6 +84,7 @@ pub(super) fn entry(row: &Row<'_>) -> Result<Entry> {
             retain: row.get(8)?,
             subscription_ids: from_json(row.get(9)?).unwrap_or_default(),
             seq: seq(row.get(10)?)?,
+            class: NO_CLASS,
             share: None,
         },
     })

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior};
 
 use super::age::Horizon;
+use super::loss::Dropped;
 use super::removal::{Removal, size};
 use super::rows::{entry, entry_id, handshake, handshake_columns, int, json, message, queue_id, seq, session};
 use super::{Append, Batch, Depth, Entry, EntryId, Handshake, Lost, QueueId, Recovered, Session, WhenFull, Will};
 use crate::clock::{Moment, Timestamp};
 use crate::message::Message;
+use crate::status::Cause;
 
 /// The open database and its counters.
 #[derive(Debug)]
@@ -29,9 +31,6 @@ pub(super) struct Bounds {
     pub(super) per_client: u64,
     pub(super) when_full: WhenFull,
 }
-
-/// Entries that gave way, by queue.
-pub(super) type Dropped = BTreeMap<QueueId, Lost>;
 
 /// The counters, changed with the rows they count.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -92,12 +91,14 @@ impl Tables {
         Ok((Self { connection, books, bounds }, recovered))
     }
 
-    /// Does all of `batch` in one transaction, and lets give way what is too old by `horizon`, or too much.
-    pub(super) fn apply(&mut self, batch: &Batch, horizon: Horizon) -> Result<Dropped> {
-        let keep = if self.bounds.when_full == WhenFull::DropOldest { self.bounds.bytes } else { u64::MAX };
-        let per_client = self.bounds.per_client;
+    /// Does all of `batch` in one transaction, and lets give way what is too old by `horizon`, or more than `limit` bytes
+    /// in all.
+    pub(super) fn apply(&mut self, batch: &Batch, horizon: Horizon, limit: u64) -> Result<Dropped> {
+        let Bounds { bytes, per_client, when_full, .. } = self.bounds;
+        let keep = if when_full == WhenFull::DropOldest { limit } else { u64::MAX };
+        let cause = if limit < bytes { Cause::Disk } else { Cause::StoreSize };
         self.change(|c, books, removal| {
-            let mut dropped = Dropped::new();
+            let mut dropped = Dropped::default();
             // First, as a session with the same client id may begin in the same batch.
             for queue in &batch.ended {
                 end(c, books, removal, *queue)?;
@@ -118,7 +119,8 @@ impl Tables {
             for (queue, excess) in books.above(per_client, &batch.appends) {
                 removal.shorten(books, queue, excess, &mut dropped)?;
             }
-            removal.drop_oldest(books, keep, horizon.expired(c)?, &mut dropped)?;
+            removal.expire(books, horizon.expired(c)?, &mut dropped)?;
+            removal.drop_oldest(books, keep, cause, &mut dropped)?;
             Ok(dropped)
         })
     }
@@ -154,9 +156,22 @@ impl Tables {
         Ok(horizon.expired(&self.connection)?.is_some())
     }
 
-    /// Whether new entries are to be refused.
-    pub(super) fn full(&self) -> bool {
-        self.bounds.when_full == WhenFull::RefuseNew && self.books.bytes >= self.bounds.bytes
+    /// The queues that take no new entries, when `limit` bytes are all that may be held.
+    pub(super) fn full(&self, limit: u64) -> Vec<QueueId> {
+        let full = self.bounds.when_full == WhenFull::RefuseNew && self.books.bytes >= limit;
+        if full { self.books.queues() } else { Vec::new() }
+    }
+
+    /// The bytes in the file that are not in use.
+    pub(super) fn spare(&self) -> Result<u64> {
+        let number = |pragma: &str| self.connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+        let (pages, size) = (number("PRAGMA freelist_count")?, number("PRAGMA page_size")?);
+        Ok(pages.unsigned_abs().saturating_mul(size.unsigned_abs()))
+    }
+
+    /// Puts what is in the log into the database, so that the log can begin anew within the blocks that it has.
+    pub(super) fn checkpoint(&self) -> Result<()> {
+        self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
     }
 
     /// When the oldest message entered the broker.
@@ -247,9 +262,7 @@ fn append(c: &Connection, books: &mut Books, appends: &[Append], dropped: &mut D
         books.seen(int(*id));
         // A queue without a session has no reader. The broker appends to none; if it did, it is not to be a secret.
         for (queue, _) in queues.iter().filter(|(queue, _)| !books.entries.contains_key(queue)) {
-            let lost = dropped.entry(*queue).or_default();
-            lost.entries += 1;
-            lost.until = *id;
+            dropped.note(*queue, Lost { cause: Cause::Ended, entries: 1, until: *id, class: 0 });
         }
         if !queues.iter().any(|(queue, _)| books.entries.contains_key(queue)) {
             continue;

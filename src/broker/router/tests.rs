@@ -14,7 +14,7 @@ use std::num::NonZeroU16;
 use super::*;
 use crate::clock::Timestamp;
 use crate::mqtt::{Ack, ConnAck, Connect, Publish, RetainHandling, Subscribe, SubscribeOptions, Version, Will};
-use crate::store::{Delivery, Depth, Entry, Handshake};
+use crate::store::{Delivery, Depth, Entry, Handshake, NO_CLASS};
 
 const LIMITS: Limits = Limits {
     commit: Duration::from_millis(200),
@@ -151,7 +151,7 @@ impl World {
                 None => self.wills.remove(&client_id),
             };
         }
-        self.apply(Event::Store(store::Event::Committed { dropped: Vec::new(), full: false }));
+        self.apply(Event::Store(store::Event::Committed { dropped: Vec::new(), full: Vec::new() }));
     }
 
     fn commit(&mut self) {
@@ -408,7 +408,14 @@ fn the_store_s_sessions_come_back_after_a_restart() {
     let depth = Depth { entries: 1, oldest: None, first: 7, last: 7 };
     let recovered = Recovered { next_id: EntryId(50), sessions: vec![(saved, depth)], ..Recovered::default() };
     let mut world = World::recovered(recovered, Access::default());
-    let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: 7, share: None };
+    let delivery = Delivery {
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        subscription_ids: Vec::new(),
+        seq: 7,
+        class: NO_CLASS,
+        share: None,
+    };
     let old = Entry { id: EntryId(49), message: Arc::new(Message::new("old", "x")), delivery };
     world.disk.push((QueueId(4), old));
     world.apply(Event::Publish(Message::new("t", "x")));
@@ -548,7 +555,7 @@ fn a_full_store_refuses_and_nothing_is_acknowledged() {
     world.gone(1);
     world.open(2, connect("five", 0));
     world.open(3, Connect { version: Version::V311, ..connect("three", 0) });
-    world.apply(Event::Store(store::Event::Committed { dropped: Vec::new(), full: true }));
+    world.apply(Event::Store(store::Event::Committed { dropped: Vec::new(), full: vec![QueueId(1)] }));
     let refused = Ack { id: pid(7), reason: Reason::QUOTA_EXCEEDED };
     assert_eq!(world.publish(2, 7, "t"), [Packet::PubAck(refused)]);
     assert_eq!(world.publish(3, 7, "t"), []);
