@@ -60,8 +60,7 @@ impl Clocks {
         let Ok(place) = self.all.binary_search_by_key(&id, |clock| clock.id) else { return unknown };
         let clock = &self.all[place];
         if clock.boot == self.boot {
-            let uptime = u64::try_from(at.0.saturating_sub(clock.ahead)).unwrap_or(0);
-            let uptime = Some(Uptime(std::time::Duration::from_millis(uptime)));
+            let uptime = Some(Uptime::of(at.0.saturating_sub(clock.ahead)));
             return Moment { wall: at, uptime, trusted: clock.trusted };
         }
         Moment { trusted: clock.trusted, ..unknown }
@@ -115,8 +114,6 @@ impl Clocks {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const NOON: i64 = 1_795_176_000_000;
@@ -127,8 +124,8 @@ mod tests {
         c
     }
 
-    fn moment(wall: i64, uptime: u64, trusted: bool) -> Moment {
-        Moment { wall: Timestamp(wall), uptime: Some(Uptime(Duration::from_secs(uptime))), trusted }
+    fn moment(wall: i64, uptime: i64, trusted: bool) -> Moment {
+        Moment { wall: Timestamp(wall), uptime: Some(Uptime::of(uptime * 1000)), trusted }
     }
 
     fn boot(id: &str) -> Boot {
