@@ -66,13 +66,22 @@ impl Clocks {
         Moment { trusted: clock.trusted, ..unknown }
     }
 
-    /// By how many milliseconds a time by this clock was wrong, if its clock was set only later, before the computer was
-    /// started anew: what was not told before that can still be told right.
-    pub(super) fn correction(&self, clock: Option<i64>) -> Option<i64> {
+    /// The same, with what is known by now of earlier starts of the computer.
+    pub(super) fn best(&self, at: Timestamp, clock: Option<i64>) -> Moment {
+        self.correction(at, clock).unwrap_or_else(|| self.moment(at, clock))
+    }
+
+    /// The right moment of a time by a clock that was set only later, and before the computer was started anew.
+    pub(super) fn correction(&self, at: Timestamp, clock: Option<i64>) -> Option<Moment> {
         let place = self.all.binary_search_by_key(&clock?, |clock| clock.id).ok()?;
         let wrong = self.all.get(place).filter(|clock| !clock.trusted && clock.boot != self.boot)?;
         let right = self.all.iter().rfind(|clock| clock.trusted && clock.boot == wrong.boot)?;
-        Some(right.ahead.saturating_sub(wrong.ahead))
+        Some(Moment::from(at.plus(right.ahead.saturating_sub(wrong.ahead))))
+    }
+
+    /// Remembers the clock as it is `now`, if that is of use.
+    pub(super) fn note(&mut self, c: &Connection, now: Moment) -> Result<()> {
+        if self.is_news(now) { self.of(c, now).map(drop) } else { Ok(()) }
     }
 
     /// Whether the clock, as it is `now`, is one to remember: it is trusted, and not known to be. Then times by other
@@ -87,9 +96,8 @@ impl Clocks {
     }
 
     fn find(&self, ahead: i64, trusted: bool) -> Option<i64> {
-        let same = |clock: &&Clock| {
-            clock.trusted == trusted && clock.ahead.abs_diff(ahead) < SAME && clock.boot == self.boot
-        };
+        let same =
+            |clock: &&Clock| clock.trusted == trusted && clock.ahead.abs_diff(ahead) < SAME && clock.boot == self.boot;
         self.all.iter().rev().find(same).map(|clock| clock.id)
     }
 
@@ -120,7 +128,8 @@ mod tests {
 
     fn database() -> Connection {
         let c = Connection::open_in_memory().unwrap();
-        c.execute_batch("CREATE TABLE clock (id INTEGER PRIMARY KEY, boot TEXT, ahead INTEGER, trusted INTEGER)").unwrap();
+        c.execute_batch("CREATE TABLE clock (id INTEGER PRIMARY KEY, boot TEXT, ahead INTEGER, trusted INTEGER)")
+            .unwrap();
         c
     }
 
@@ -146,7 +155,7 @@ mod tests {
         assert_eq!(again.moment(before.wall, ids[0]), before);
         assert_eq!(again.moment(after.wall, ids[1]), after);
         assert_eq!((again.trusted(), again.is_news(after)), (Some(NOON - 70_000), false));
-        assert_eq!(again.correction(ids[0]), None, "it is corrected when it is told");
+        assert_eq!(again.correction(before.wall, ids[0]), None, "it is corrected when it is told");
     }
 
     #[test]
@@ -156,10 +165,10 @@ mod tests {
         let before = clocks.of(&c, moment(5000, 60, false)).unwrap();
         let other = Clocks::read(&c, boot("two")).unwrap();
         let lost = Moment { uptime: None, ..moment(5000, 60, false) };
-        assert_eq!((other.moment(Timestamp(5000), before), other.correction(before)), (lost, None));
+        assert_eq!(other.best(Timestamp(5000), before), lost);
         clocks.of(&c, moment(NOON, 160, true)).unwrap();
         let other = Clocks::read(&c, boot("two")).unwrap();
-        assert_eq!(other.correction(before), Some(NOON - 160_000 - (5000 - 60_000)));
+        assert_eq!(other.best(Timestamp(5000), before), Timestamp(NOON - 100_000).into());
     }
 
     #[test]
