@@ -51,7 +51,7 @@ fn a_store_of_the_second_schema_is_taken_over_with_everything_in_it() {
 
     let (mut store, recovered) = place.open();
     let depths: Vec<_> = recovered.sessions.iter().map(|(s, depth)| (&*s.client_id, s.sent, *depth)).collect();
-    let oldest = |at| Some(Timestamp(at).into());
+    let oldest = |at| Some(Moment { trusted: false, ..Timestamp(at).into() });
     let a = Depth { entries: 3000, oldest: oldest(1001), first: 11, last: 3010 };
     let cloud = Depth { entries: 1500, oldest: oldest(1002), first: 1, last: 1500 };
     assert_eq!(depths, [("a", 9, a), ("$uplink/cloud", 0, cloud)]);
