@@ -17,7 +17,7 @@ use super::loss::Dropped;
 use super::page::Page;
 use super::space::Space;
 use super::tables::{Bounds, Tables};
-use super::{Batch, Event, QueueId, Recovered, Session};
+use super::{Batch, EntryId, Event, QueueId, Recovered, Session};
 use crate::backoff::Backoff;
 use crate::clock::Moment;
 use crate::status::{self, State};
@@ -185,10 +185,20 @@ impl Writer {
         Ok(())
     }
 
+    /// In a transaction of its own: what is tried again finds the rest.
+    fn purge(&mut self, purged: &[(QueueId, EntryId)]) -> Result<(), Trouble> {
+        for (queue, until) in purged {
+            let lost = self.tables()?.purge(*queue, *until)?;
+            let _ = self.outbox.send(Event::Purged { queue: *queue, lost });
+        }
+        Ok(())
+    }
+
     /// Writes a batch, and counts what gives way for it.
     fn write(&mut self, batch: &Batch) -> Result<(), Trouble> {
         let (horizon, limit) = (self.horizon(), self.limit());
         let owed = self.answer.owed();
+        self.purge(&batch.purged)?;
         let dropped = self.tables().and_then(|tables| Ok(tables.apply(batch, horizon, limit)?));
         drop(owed);
         self.count(dropped?);
