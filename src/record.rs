@@ -63,7 +63,7 @@ impl Record {
             payload_base64,
             qos: Some(message.qos),
             retain: message.retain,
-            at: Some(message.at),
+            at: Some(message.at.wall),
             properties: message.properties.clone(),
             ..Self::default()
         }
@@ -105,7 +105,8 @@ impl Record {
             payload,
             qos: self.qos.unwrap_or(QoS::AtLeastOnce),
             retain: self.retain,
-            at: self.at.unwrap_or_else(Timestamp::now),
+            at: self.at.unwrap_or_else(Timestamp::now).into(),
+            timed: false,
             properties: self.properties.clone(),
         })
     }
@@ -194,7 +195,7 @@ mod tests {
 
     #[test]
     fn csv_quotes_what_would_break_it() {
-        let message = Message { at: Timestamp(0), ..Message::new("a", "{\"v\":1,\"q\":\"good\"}\n") };
+        let message = Message { at: Timestamp(0).into(), ..Message::new("a", "{\"v\":1,\"q\":\"good\"}\n") };
         let row = Record { queue: Some("$uplink/cloud".into()), id: Some(7), ..Record::new(&message) }.csv();
         let payload = "\"{\"\"v\"\":1,\"\"q\"\":\"\"good\"\"}\n\"";
         assert_eq!(row, format!("$uplink/cloud,7,1970-01-01T00:00:00.000Z,a,1,false,{payload},,,,\r\n"));

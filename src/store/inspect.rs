@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::file::{connect_to_read, unreadable};
+use super::page::Page;
 use super::tables::{Bounds, Tables};
 use super::{Entry, EntryId, OpenError, QueueId, Recovered, WhenFull};
 use crate::clock::Timestamp;
@@ -73,7 +74,7 @@ impl Inspect {
     ) -> Result<(), E> {
         let mut after = EntryId(0);
         loop {
-            let page = self.tables.load(queue, after, PAGE, PAGE_BYTES);
+            let page = self.tables.load(Page { queue, after, limit: PAGE, max_bytes: PAGE_BYTES });
             let (entries, complete) = page.map_err(|e| E::from(self.unreadable(&e)))?;
             for entry in entries {
                 after = entry.id;
@@ -93,13 +94,13 @@ impl Inspect {
         let mut usage = Usage::default();
         self.entries(queue, |entry| {
             let message = &entry.message;
-            if before.is_some_and(|before| message.at >= before) {
+            if before.is_some_and(|before| message.at.wall >= before) {
                 return Ok::<_, OpenError>(false);
             }
             usage.entries += 1;
             usage.bytes += (message.topic.len() + message.payload.len()) as u64;
-            usage.oldest.get_or_insert(message.at);
-            usage.newest = Some(message.at);
+            usage.oldest.get_or_insert(message.at.wall);
+            usage.newest = Some(message.at.wall);
             usage.until = entry.id;
             Ok(true)
         })?;
