@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 use crate::message::{Message, Properties, QoS};
 use crate::mqtt::topic;
 
@@ -105,7 +105,7 @@ impl Record {
             payload,
             qos: self.qos.unwrap_or(QoS::AtLeastOnce),
             retain: self.retain,
-            at: self.at.unwrap_or_else(Timestamp::now).into(),
+            at: self.at.map_or_else(Moment::now, Moment::from),
             timed: false,
             properties: self.properties.clone(),
         })

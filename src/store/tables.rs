@@ -99,17 +99,17 @@ impl Tables {
         })
     }
 
-    /// Deletes some of the messages that no queue holds any more.
-    pub(super) fn clean(&mut self) -> Result<()> {
-        self.change(IDLE_DELETIONS, |_, _, _| Ok(()))
-    }
-
     /// Takes the entries of `queue` up to and with `until` out. Returns what it lost.
     pub(super) fn purge(&mut self, queue: QueueId, until: EntryId) -> Result<Lost> {
         let before = self.books.total(queue).entries;
         self.change(IDLE_DELETIONS, |_, books, removal| removal.take_up_to(books, queue, until))?;
         let entries = before.saturating_sub(self.books.total(queue).entries);
         Ok(Lost { cause: Cause::Purged, entries, until, class: 0 })
+    }
+
+    /// Deletes some of the messages that no queue holds any more.
+    pub(super) fn clean(&mut self) -> Result<()> {
+        self.change(IDLE_DELETIONS, |_, _, _| Ok(()))
     }
 
     /// Makes what was salvaged agree with what is known: the sessions are `sessions`, and ids go on from `before`.
