@@ -27,9 +27,21 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// The entries, in order. True when they are the last.
-    pub(super) fn read(self, c: &Connection, books: &Books, clocks: &Clocks) -> Result<(Vec<Entry>, bool)> {
-        let (items, complete) = self.items(c, books)?;
+    /// The entries, in order: at least one, unless there are none. True when they are the last.
+    pub(super) fn read(mut self, c: &Connection, books: &Books, clocks: &Clocks) -> Result<(Vec<Entry>, bool)> {
+        loop {
+            let (items, complete) = self.items(c, books)?;
+            let (entries, whole) = self.entries(c, clocks, &items)?;
+            match items.last() {
+                // None of them has a message: it is gone since, or lost.
+                Some((_, last)) if entries.is_empty() && !complete => self.after = last.id,
+                _ => return Ok((entries, whole && complete)),
+            }
+        }
+    }
+
+    /// The entries of these items, as far as their bytes go; true when that is all of them.
+    fn entries(&self, c: &Connection, clocks: &Clocks, items: &[(u8, Item)]) -> Result<(Vec<Entry>, bool)> {
         let (mut entries, mut bytes) = (Vec::with_capacity(items.len()), 0);
         let mut select = c.prepare_cached(
             "SELECT topic, payload, qos, retain, at, properties, clock, timed, id FROM message \
@@ -41,7 +53,6 @@ impl Page {
             let mut rows = select.query(ends)?;
             while let Some(row) = rows.next()? {
                 let id = entry_id(row.get(8)?)?;
-                // One without a message would be of no use to anybody.
                 while wanted.next_if(|(_, item)| item.id < id).is_some() {}
                 let Some((class, item)) = wanted.next_if(|(_, item)| item.id == id) else { continue };
                 let message = message(row, clocks)?;
@@ -52,7 +63,7 @@ impl Page {
                 entries.push(Entry { id, message: Arc::new(message), delivery: delivery(item, *class) });
             }
         }
-        Ok((entries, complete))
+        Ok((entries, true))
     }
 
     /// Which they are, by class, as far as their number goes.

@@ -21,6 +21,10 @@ use crate::clock::boot::Boot;
 use crate::message::Message;
 use crate::status::Cause;
 
+/// A file with so many bytes that are not in use is made smaller, when there are no more in use than that.
+const MUCH: u64 = 16 << 20;
+const LITTLE: u64 = 4 << 20;
+
 /// Statements that are kept ready.
 const STATEMENTS: usize = 64;
 
@@ -181,6 +185,22 @@ impl Tables {
         self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
     }
 
+    /// Makes the file as small as what is in it, if it is almost empty and was large: what is in it is written anew, which
+    /// then takes no time. Returns the bytes that went.
+    ///
+    /// Pages that can be moved (`auto_vacuum`) would let any file shrink, and cost a page more in every commit.
+    pub(super) fn shrink(&self) -> Result<u64> {
+        let number = |pragma: &str| self.connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+        let (pages, size) = (number("PRAGMA page_count")?.unsigned_abs(), number("PRAGMA page_size")?.unsigned_abs());
+        let spare = self.spare()?;
+        if spare < MUCH || (pages * size).saturating_sub(spare) > LITTLE {
+            return Ok(0);
+        }
+        self.connection.execute_batch("VACUUM")?;
+        self.checkpoint()?;
+        Ok((pages * size).saturating_sub(number("PRAGMA page_count")?.unsigned_abs() * size))
+    }
+
     /// When the oldest message entered the broker.
     pub(super) fn oldest(&self) -> Result<Option<Moment>> {
         self.books.first().map(|first| entered(&self.connection, &self.clocks, first)).transpose().map(Option::flatten)
@@ -254,13 +274,17 @@ fn append(
         // A queue without a session has no reader, and an id is used once. The broker appends nothing else; if it did, that
         // is not to be a secret.
         let used = int(*id) < books.next_id;
-        let (wanted, wrong): (Vec<_>, Vec<_>) = queues.iter().partition(|(queue, _)| !used && books.has(*queue));
-        for (queue, delivery) in wrong {
-            let lost = Lost { cause: Cause::Ended, entries: 1, until: *id, class: delivery.class };
-            dropped.note(*queue, lost);
-        }
         books.seen(int(*id));
-        if wanted.is_empty() {
+        let mut wanted = 0;
+        for (queue, delivery) in queues {
+            if used || !books.has(*queue) {
+                let lost = Lost { cause: Cause::Ended, entries: 1, until: *id, class: delivery.class };
+                dropped.note(*queue, lost);
+            } else {
+                wanted += 1;
+            }
+        }
+        if wanted == 0 {
             continue;
         }
         let properties = m.properties.as_ref().map(json);
@@ -269,8 +293,7 @@ fn append(
         let (qos, at) = (u8::from(m.qos), m.at.wall.0);
         message.execute((int(*id), &m.topic, &m.payload[..], qos, m.retain, at, properties, clock, m.timed))?;
         books.bytes = books.bytes.saturating_add(size);
-        let alone = wanted.len() == 1;
-        for (queue, delivery) in wanted {
+        for (queue, delivery) in queues.iter().filter(|(queue, _)| books.has(*queue)) {
             let item = Item {
                 id: *id,
                 seq: delivery.seq,
@@ -278,7 +301,7 @@ fn append(
                 retain: delivery.retain,
                 subscription_ids: delivery.subscription_ids.clone(),
                 size,
-                alone,
+                alone: wanted == 1,
             };
             runs.entry((*queue, delivery.class)).or_default().push(item);
         }
