@@ -28,6 +28,7 @@ pub mod reading;
 pub mod secret;
 pub mod status;
 pub(crate) mod tls;
+pub mod trail;
 pub mod units;
 
 // The parts, along the way of a reading.

@@ -7,7 +7,7 @@
 //! Its doings stand in files of their own, in the order of a message's way: [`connect`](self::connect) (sessions come and
 //! go), [`subscribe`], [`incoming`] (what clients publish, and what they are told), [`route`] (to whom it goes),
 //! [`matching`] (who wants it), [`deliver`] (it goes out and is acknowledged). Beside that way: [`will`], [`retain`]
-//! (retained messages for new subscriptions), [`share`] (what a member of a share leaves behind), [`room`] (how much may
+//! (retained messages for new subscriptions), [`ring`] (what other gateways bring), [`share`] (what a member of a share leaves behind), [`room`] (how much may
 //! wait, and who lost what), [`recover`] (what the store's last run left) and [`report`].
 
 mod connect;
@@ -17,6 +17,7 @@ mod matching;
 mod recover;
 mod report;
 mod retain;
+mod ring;
 mod room;
 mod route;
 mod share;
@@ -155,6 +156,8 @@ struct Publisher {
 pub struct Router {
     limits: Limits,
     access: Arc<Access>,
+    /// The id of the gateway that it is of, if that is known.
+    gateway: Option<Arc<str>>,
     links: ByKey<LinkId, Link>,
     sessions: ByKey<SessionKey, Session>,
     by_client: HashMap<Arc<str>, SessionKey>,
@@ -213,6 +216,7 @@ impl Router {
             losses: Losses::default(),
             limits,
             access,
+            gateway: None,
             links: ByKey::default(),
             sessions: ByKey::default(),
             by_client: HashMap::new(),
@@ -245,6 +249,12 @@ impl Router {
         };
         router.recover(recovered, now);
         router
+    }
+
+    /// The same, of the gateway with this id: what has been there before is not let in again.
+    #[must_use]
+    pub fn of(self, gateway: Option<Arc<str>>) -> Self {
+        Self { gateway, ..self }
     }
 
     /// Takes an event and adds what follows from it to `effects`.

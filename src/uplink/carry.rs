@@ -11,7 +11,7 @@ use super::mqtt::{Cloud, status};
 use super::pipe::{Out, Pipe};
 use crate::broker::Link;
 use crate::mqtt::wire::Error;
-use crate::mqtt::{Packet, Reason};
+use crate::mqtt::{Packet, Reason, RetainHandling};
 
 /// How often the status is reported and the connection looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -40,16 +40,16 @@ impl Uplink {
     /// # Errors
     /// Why the connection ended.
     pub(super) async fn carry(&self, cloud: Cloud, pipe: &mut Pipe, stop: &CancellationToken) -> Result<(), String> {
-        let Cloud { mut reader, mut writer, ack, early } = cloud;
+        let Cloud { mut reader, mut writer, ack, early, echoes, retained } = cloud;
         let window = ack.receive_maximum.min(NonZeroU16::new(self.config.window).unwrap_or(NonZeroU16::MAX));
         let gone = || "the local broker closed its connection".to_owned();
-        let (mut link, waiting) = self.open(window).await.ok_or_else(gone)?;
+        let (mut link, waiting) = self.open(window, retained).await.ok_or_else(gone)?;
         self.up();
 
         let mut life =
             Life::new(ack.server_keep_alive.map_or(self.config.keep_alive.0, |s| Duration::from_secs(s.into())));
         let mut out = Out::default();
-        pipe.connected(&ack, &mut out);
+        pipe.connected(&ack, echoes, &mut out);
         early.into_iter().try_for_each(|packet| pipe.cloud_sent(packet, &mut out))?;
         if let Err(why) = waiting.into_iter().try_for_each(|packet| pipe.local_sent(packet, &mut out)) {
             return self.lost(pipe, &link, why).await;
@@ -111,6 +111,12 @@ impl Uplink {
                     }
                     Err(e) => return self.lost(pipe, &link, e.to_string()).await,
                 },
+                () = self.republish.notified(), if end.is_none() => {
+                    if let Some(subscribe) = self.subscribe(RetainHandling::Send) {
+                        tracing::info!("uplink {}: what is retained here goes up", self.name);
+                        out.local.push(Packet::Subscribe(Box::new(subscribe)));
+                    }
+                }
                 _ = tick.tick() => {
                     self.pulse.beat();
                     self.report(pipe);
@@ -209,13 +215,13 @@ mod tests {
     use super::*;
     use crate::message::{Message, QoS};
     use crate::mqtt::{Ack, PacketId, Publish};
-    use crate::uplink::rules::Rule;
+    use crate::uplink::Config;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn sent(bytes: usize) -> Pipe {
-        let rule = Rule { filter: "#".into(), strip: String::new(), prefix: String::new(), qos: QoS::AtLeastOnce };
-        let mut pipe = Pipe::new([rule].into(), [].into(), false);
+        let config: Config = toml::from_str("url = \"mqtt://a\"\npublish = [\"#\"]").expect("valid");
+        let mut pipe = Pipe::new(config.way("plant7".into(), "cloud".into()));
         let publish = Publish {
             id: Some(PacketId::MIN),
             dup: false,

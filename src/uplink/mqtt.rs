@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +13,9 @@ use tokio::time::timeout;
 
 use super::address::Address;
 use super::carry::STUCK;
-use super::{Config, tls};
+use super::config::Protocol;
+use super::retained::SendRetained;
+use super::{Config, retained, rules, tls};
 use crate::message::{Message, QoS};
 use crate::mqtt::wire::{Framed, Reader, TOPIC_ALIAS_MAXIMUM, Writer};
 use crate::mqtt::{
@@ -38,6 +41,10 @@ pub(super) struct Cloud {
     pub(super) ack: ConnAck,
     /// What came before we were ready.
     pub(super) early: Vec<Packet>,
+    /// It sends us back what we publish on topics that we are subscribed to.
+    pub(super) echoes: bool,
+    /// The local broker's retained messages are to go up.
+    pub(super) retained: RetainHandling,
 }
 
 /// Bytes both ways: TCP, or TLS over it.
@@ -51,9 +58,22 @@ pub(super) struct Identity {
     pub(super) client_id: Arc<str>,
     /// Where our status stands.
     pub(super) status: Option<Arc<str>>,
+    /// The cloud did not like to hear, the last time, that we are a bridge: how often it is not told so from now on.
+    pub(super) plain: Arc<AtomicU32>,
 }
 
 impl Identity {
+    /// Whether the cloud is told, this time, that we are a bridge.
+    fn is_bridge(&self) -> bool {
+        let fewer = |times: u32| (times != u32::MAX).then(|| times.saturating_sub(1));
+        self.plain.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer) == Ok(0)
+    }
+
+    /// The next `times` the cloud is not told so; `u32::MAX` is for ever.
+    fn not_as_bridge(&self, times: u32) {
+        self.plain.store(times, Ordering::Relaxed);
+    }
+
     /// Our status, to be published at the cloud.
     pub(super) fn status(&self, online: bool) -> Option<Message> {
         let text = if online { ONLINE } else { OFFLINE };
@@ -149,10 +169,21 @@ async fn greet(stream: Box<dyn Stream>, config: &Config, identity: &Identity) ->
     let lost = |e: &dyn std::fmt::Display| format!("the connection was lost while logging in: {e}");
     let mut framed = Framed::client(stream, config.protocol.into(), MAX_PACKET);
     let connect = connect(config, identity)?;
+    let bridge = connect.bridge;
     framed.queue(&Packet::Connect(Box::new(connect))).map_err(|e| lost(&e))?;
     framed.flush().await.map_err(|e| lost(&e))?;
-    let mut packets = framed.recv().await.map_err(|e| lost(&e))?.into_iter();
+    let packets = framed.recv().await.map_err(|e| {
+        if bridge {
+            identity.not_as_bridge(1);
+        }
+        lost(&e)
+    });
+    let mut packets = packets?.into_iter();
     let ack = match packets.next() {
+        Some(Packet::ConnAck(ack)) if bridge && ack.reason == Reason::UNSUPPORTED_VERSION => {
+            identity.not_as_bridge(u32::MAX);
+            return Err("the cloud knows no bridges: it is asked again without (`bridge = false` spares that)".into());
+        }
         Some(Packet::ConnAck(ack)) if ack.reason.is_error() => return Err(refusal(&ack)),
         Some(Packet::ConnAck(ack)) => *ack,
         _ => return Err("the cloud answered CONNECT with something else than CONNACK".into()),
@@ -160,6 +191,17 @@ async fn greet(stream: Box<dyn Stream>, config: &Config, identity: &Identity) ->
     let mut early: Vec<Packet> = packets.collect();
     let (mut reader, mut writer) = framed.split();
     writer.set_limits(&ack);
+    let retained = match (config.send_retained, &identity.status) {
+        (SendRetained::Always, _) => RetainHandling::Send,
+        (SendRetained::WhenLost, Some(topic))
+            if retained::has_lost(topic, &mut reader, &mut writer, &mut early).await? =>
+        {
+            tracing::info!("the cloud has lost what it retained, or is new: what is retained here goes up");
+            RetainHandling::Send
+        }
+        _ => RetainHandling::SendIfNew,
+    };
+    let echoes = config.protocol == Protocol::V311 && !bridge;
 
     let mut awaited = 0;
     for packet in [subscribe(config), online(identity, &ack)].into_iter().flatten() {
@@ -176,7 +218,7 @@ async fn greet(stream: Box<dyn Stream>, config: &Config, identity: &Identity) ->
             return Err(format!("the cloud ended the connection while logging in: {}", meaning(*reason)));
         }
         if awaited == 0 {
-            return Ok(Cloud { reader, writer, ack, early });
+            return Ok(Cloud { reader, writer, ack, early, echoes, retained });
         }
         early.extend(reader.recv().await.map_err(|e| lost(&e))?);
     }
@@ -186,8 +228,9 @@ async fn greet(stream: Box<dyn Stream>, config: &Config, identity: &Identity) ->
 fn answered(packet: &Packet, config: &Config, identity: &Identity) -> bool {
     match packet {
         Packet::SubAck { id: SUBSCRIBE, reasons } => {
-            for (rule, reason) in config.subscribe.iter().zip(reasons).filter(|(_, reason)| reason.is_error()) {
-                tracing::error!("the cloud refused the subscription to {}: {}", rule.filter, meaning(*reason));
+            let filters = rules::filters(&config.subscribe);
+            for ((filter, _), reason) in filters.iter().zip(reasons).filter(|(_, reason)| reason.is_error()) {
+                tracing::error!("the cloud refused the subscription to {filter}: {}", meaning(*reason));
             }
             true
         }
@@ -221,19 +264,20 @@ fn connect(config: &Config, identity: &Identity) -> Result<Connect, String> {
         topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
         problem_info: true,
         authentication_method: None,
+        bridge: config.bridge && config.protocol == Protocol::V311 && identity.is_bridge(),
     })
 }
 
 fn subscribe(config: &Config) -> Option<Packet> {
-    let filters = config.subscribe.iter().map(|rule| {
+    let filters = rules::filters(&config.subscribe).into_iter().map(|(filter, qos)| {
         // Our own publishes are not to come back, and `retain` is to arrive as it was sent.
         let options = SubscribeOptions {
-            qos: rule.qos,
+            qos,
             no_local: true,
             retain_as_published: true,
             retain_handling: RetainHandling::Send,
         };
-        (rule.filter.clone(), options)
+        (filter, options)
     });
     let filters: Vec<_> = filters.collect();
     (!filters.is_empty())
@@ -280,7 +324,7 @@ mod tests {
     async fn a_cloud_that_answers_more_than_it_was_asked_is_taken_as_it_is() {
         let config: Config =
             toml::from_str("url = \"mqtt://a\"\nprotocol = \"3.1.1\"\nsubscribe = [\"cmd/#\"]").expect("valid");
-        let identity = Identity { client_id: "a".into(), status: Some("status".into()) };
+        let identity = Identity { client_id: "a".into(), status: Some("status".into()), plain: Arc::default() };
         let (ours, mut theirs) = tokio::io::duplex(4096);
         // CONNACK, SUBACK three times, PUBACK of the status twice (MQTT 3.1.1, 3.2, 3.9, 3.4).
         let subacks = [0x90, 3, 0, 1, 1].repeat(3);
