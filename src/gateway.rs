@@ -42,9 +42,11 @@ use thread::Thread;
 const REPORTS: usize = 256;
 /// Commands that wait for one bus.
 const COMMANDS: usize = 16;
-/// How long each stage of stopping may take: all six of them, and the second that the runtime takes to end, have to fit
-/// into `TimeoutStopSec` of the unit, or systemd kills a gateway that still saves.
+/// How long each stage of stopping may take: all five of them, what is told of the uplinks, and the second that the runtime
+/// takes to end, have to fit into `TimeoutStopSec` of the unit, or systemd kills a gateway that still saves.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long it may take to tell of the uplinks that they have ended.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// A running gateway.
 #[derive(Debug)]
@@ -93,9 +95,9 @@ impl Stage {
     }
 
     /// Tells the parts to stop, and waits until they have.
-    async fn finish(&mut self) {
+    async fn finish(&mut self, grace: Duration) {
         self.stop.cancel();
-        if timeout(GRACE, async { while self.parts.join_next().await.is_some() {} }).await.is_err() {
+        if timeout(grace, async { while self.parts.join_next().await.is_some() {} }).await.is_err() {
             tracing::warn!("{} part(s) did not stop in time", self.parts.len());
         }
     }
@@ -284,17 +286,17 @@ impl Gateway {
             return Err(why);
         }
         tracing::info!("stopping");
-        self.inward.finish().await;
+        self.inward.finish(GRACE).await;
         let offline = vec![Message::retained(status::status_topic(&self.id), status::OFFLINE)];
         if timeout(GRACE, self.broker.publish(offline)).await.is_err() {
             tracing::warn!("the broker is too far behind to say that the gateway goes offline");
         }
-        self.uplinks.finish().await;
-        self.states.finish().await;
+        self.uplinks.finish(GRACE).await;
+        self.states.finish(LAST_WORD).await;
         if timeout(GRACE, self.broker.stop()).await.is_err() {
             tracing::error!("the broker did not stop in time; what it had not acknowledged may be lost");
         }
-        self.rest.finish().await;
+        self.rest.finish(GRACE).await;
         tracing::info!("stopped");
         Ok(())
     }

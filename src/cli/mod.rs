@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand. Data goes to stdout, messages to stderr, exit codes are those of sysexits.
 
+mod bridge;
 mod check;
 mod demo;
 mod output;
@@ -58,6 +59,9 @@ enum Command {
     Demo(demo::Args),
     /// Check a config, and show what it means: requests, load of the buses, topics
     Check(check::Args),
+    /// See what the rules of the uplinks do
+    #[command(subcommand)]
+    Bridge(bridge::Command),
     /// Manage the users of the broker
     #[command(subcommand)]
     User(user::Command),
@@ -86,6 +90,7 @@ fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         },
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Bridge(command) => bridge::run(&command),
         Command::User(command) => user::run(&command),
     }
 }

@@ -153,9 +153,6 @@ impl Way {
             }
         }
         let passage = passage(rule, carry, &self.down[rule].filter, &message.topic)?;
-        if topic::is_too_deep(&passage.topic) {
-            return Err(Stay::TooDeep);
-        }
         if passage.topic.starts_with("$SYS/") {
             let (name, why) = (passage.topic.to_string(), "`$SYS/` is what the local broker tells of itself".to_owned());
             return Err(Stay::Name { rule, name, why });
@@ -207,6 +204,9 @@ fn decided<'a>(rules: &'a [Rule], name: &str) -> Result<(usize, &'a Carry), Stay
 fn passage(rule: usize, carry: &Carry, filter: &str, name: &Arc<str>) -> Result<Passage, Stay> {
     let fails = |name: &str, why: String| Stay::Name { rule, name: name.to_owned(), why };
     let topic = carry.rename.apply(filter, name).map_err(|why| fails(name, why))?;
+    if topic::is_too_deep(&topic) {
+        return Err(Stay::TooDeep);
+    }
     if !Arc::ptr_eq(&topic, name) {
         topic::check_name(&topic).map_err(|why| fails(&topic, why.to_string()))?;
     }
