@@ -40,14 +40,16 @@ use super::queue::{Bound, QueueFull};
 use super::retained::Retained;
 use super::session::{LinkId, Session};
 use super::topics::{SessionKey, Topics};
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::message::{Message, QoS};
 use crate::mqtt::{Packet, PacketId, Reason};
+use crate::status::Causes;
+use crate::store::class::Classes;
 use crate::store::tail::Tail;
-use crate::store::{self, Batch, EntryId, QueueId, Recovered};
+use crate::store::{self, Batch, EntryId, Lost, QueueId, Recovered};
 use incoming::Gates;
 use matching::Matches;
-use room::{Loss, Losses, Room};
+use room::{Losses, Room};
 use route::Origin;
 
 /// How often expired retained messages are let go.
@@ -95,7 +97,8 @@ pub struct Effects {
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     pub instant: Instant,
-    pub wall: Timestamp,
+    /// For what is told or kept: see [`Moment`].
+    pub wall: Moment,
 }
 
 /// The bounds that the router keeps.
@@ -181,8 +184,8 @@ pub struct Router {
     deadlines: BTreeSet<(Instant, SessionKey)>,
     /// Sessions that have changed since the last commit.
     unsaved: BTreeSet<SessionKey>,
-    /// The store refuses new entries.
-    full: bool,
+    /// The queues that take nothing new, as the store says.
+    full: BTreeSet<QueueId>,
     stopping: bool,
     publishes: u64,
     /// When retained messages were last looked through for expired ones.
@@ -190,11 +193,13 @@ pub struct Router {
     /// Scratch: the sessions that a publish matches.
     matches: Matches,
     gates: Gates,
+    /// Which messages outlive others.
+    classes: Classes,
     room: Room,
     losses: Losses,
     received: u64,
     sent: u64,
-    dropped: u64,
+    dropped: Causes,
     /// Sessions that ended because nobody came back.
     expired: u64,
     /// Publishes that the rules forbid.
@@ -234,15 +239,16 @@ impl Router {
             search: 0,
             deadlines: BTreeSet::new(),
             unsaved: BTreeSet::new(),
-            full: false,
+            full: BTreeSet::new(),
             stopping: false,
             publishes: 0,
             swept: now.instant,
             matches: Matches::default(),
             gates: Gates::default(),
+            classes: Classes::default(),
             received: 0,
             sent: 0,
-            dropped: 0,
+            dropped: Causes::default(),
             expired: 0,
             refused: 0,
             complaints: Complaints::default(),
@@ -255,6 +261,11 @@ impl Router {
     #[must_use]
     pub fn of(self, gateway: Option<Arc<str>>) -> Self {
         Self { gateway, ..self }
+    }
+
+    /// Which messages outlive others from now on, when something has to give way.
+    pub fn set_classes(&mut self, classes: Classes) {
+        self.classes = classes;
     }
 
     /// Takes an event and adds what follows from it to `effects`.
@@ -277,6 +288,7 @@ impl Router {
                 self.publish(Origin::Gateway, Arc::new(message), now, effects);
             }
             Event::Store(store::Event::Committed { dropped, full }) => self.committed(&dropped, full, now, effects),
+            Event::Store(store::Event::Room { dropped, full }) => self.gave_way(&dropped, full),
             Event::Store(store::Event::Loaded { queue, entries, complete }) => {
                 self.loaded(queue, entries, complete, now, effects);
             }
@@ -337,25 +349,13 @@ impl Router {
         None
     }
 
-    fn committed(&mut self, dropped: &[(QueueId, store::Lost)], full: bool, now: Now, effects: &mut Effects) {
-        self.full = full;
+    fn committed(&mut self, dropped: &[(QueueId, Lost)], full: Vec<QueueId>, now: Now, effects: &mut Effects) {
         let (released, until) = self.tail.committed();
         if let Some(until) = until {
             self.durable = until;
             self.sessions.values_mut().filter(|s| s.durable.is_some()).for_each(|s| s.queue.committed(until));
         }
-        for (queue, lost) in dropped {
-            let Some(key) = self.by_queue.get(queue).copied() else {
-                self.dropped += lost.entries;
-                continue;
-            };
-            self.lost(key, lost.entries, Loss::GaveWay);
-            if let Some(session) = self.sessions.get_mut(&key) {
-                // What is on its way goes on.
-                let on_way = session.published().filter(|entry| entry.id <= lost.until).count() as u64;
-                session.queue.dropped(lost.entries.saturating_sub(on_way), lost.until);
-            }
-        }
+        self.gave_way(dropped, full);
         for waiter in released {
             self.tell(waiter, effects);
         }

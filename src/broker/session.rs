@@ -7,9 +7,10 @@ use tokio::time::Instant;
 
 use super::owed::Owed;
 use super::queue::{Queue, Queued};
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::message::QoS;
 use crate::mqtt::{PacketId, SubscribeOptions, Version, Will};
+use crate::status::Causes;
 use crate::store::{self, QueueId};
 
 /// A connection to the router, by the order in which they were opened.
@@ -31,7 +32,7 @@ pub struct Session {
     /// Its connection, while there is one.
     pub connection: Option<Connection>,
     /// When its client left.
-    pub left: Option<Timestamp>,
+    pub left: Option<Moment>,
     /// When it ends, if its client does not come back.
     pub ends: Option<Instant>,
     pub subscriptions: BTreeMap<Arc<str>, (SubscribeOptions, Option<u32>)>,
@@ -53,9 +54,9 @@ pub struct Session {
     /// When the will is due: its client is gone and its delay runs.
     pub will_due: Option<Instant>,
     /// When the oldest entry on disk had entered, as the store was opened.
-    pub oldest_on_disk: Option<Timestamp>,
+    pub oldest_on_disk: Option<Moment>,
     /// Deliveries dropped: too slow a reader, or no room in the store.
-    pub dropped: u64,
+    pub dropped: Causes,
     /// The publish that last matched, and where in its list of matches: to deliver once for overlapping filters.
     pub matched: (u64, usize),
 }
@@ -137,7 +138,7 @@ impl Session {
             will: None,
             will_due: None,
             oldest_on_disk: None,
-            dropped: 0,
+            dropped: Causes::default(),
             matched: (0, 0),
         }
     }
@@ -242,7 +243,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Delivery, EntryId};
+    use crate::store::{Delivery, EntryId, NO_CLASS};
 
     #[test]
     fn packet_ids_go_round_and_lead_back_to_their_place() {
@@ -265,8 +266,14 @@ mod tests {
     #[test]
     fn only_what_is_published_counts_as_not_yet_delivered() {
         let mut session = Session::new("c".into(), Queue::default());
-        let delivery =
-            Delivery { qos: QoS::ExactlyOnce, retain: false, subscription_ids: Vec::new(), seq: 1, share: None };
+        let delivery = Delivery {
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            subscription_ids: Vec::new(),
+            seq: 1,
+            class: NO_CLASS,
+            share: None,
+        };
         let entry = Queued { id: EntryId(1), message: Arc::new(crate::message::Message::new("t", "x")), delivery };
         for stage in [Stage::Published(entry), Stage::Received, Stage::Released { recorded: true }] {
             let seq = session.next_seq();

@@ -83,10 +83,11 @@ fn every_key_is_in_it() {
         ("broker]", keys_of::<broker::listener::config::Config>()),
         ("uplink.", keys_of::<uplink::Config>()),
         ("store]", keys_of::<store::Config>()),
+        ("store]", keys_of::<store::class::Rule>()),
         ("admin]", keys_of::<admin::Config>()),
     ] {
         assert!(!keys.is_empty(), "[{header}");
-        for key in keys.iter().filter(|key| !["acl", "frame", "listener"].contains(key)) {
+        for key in keys.iter().filter(|key| !["acl", "class", "frame", "listener"].contains(key)) {
             assert!(part(header).contains(&format!("\n#{key} = ")), "`{key}` of [{header} is not in the reference");
         }
     }

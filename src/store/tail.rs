@@ -215,7 +215,7 @@ impl<W> Tail<W> {
     }
 
     /// When the oldest entry of `queue` in the tail entered the broker.
-    pub fn oldest(&self, queue: QueueId) -> Option<crate::clock::Timestamp> {
+    pub fn oldest(&self, queue: QueueId) -> Option<crate::clock::Moment> {
         self.entries.iter().find(|e| e.open.iter().any(|(open, _)| *open == queue)).map(|e| e.message.at)
     }
 
@@ -326,6 +326,7 @@ impl<W> Entering<W> {
 mod tests {
     use super::*;
     use crate::message::QoS;
+    use crate::store::NO_CLASS;
 
     const WINDOW: Duration = Duration::from_millis(200);
     const Q1: QueueId = QueueId(1);
@@ -337,7 +338,14 @@ mod tests {
     }
 
     fn delivery() -> Delivery {
-        Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: 0, share: None }
+        Delivery {
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            subscription_ids: Vec::new(),
+            seq: 0,
+            class: NO_CLASS,
+            share: None,
+        }
     }
 
     fn entering(id: u64, message: Message, entered: Instant) -> Entering<u64> {
@@ -427,12 +435,12 @@ mod tests {
     #[test]
     fn a_retained_message_is_durable_when_it_is_written_whoever_has_acknowledged_it() {
         let (mut tail, now) = (Tail::default(), Instant::now());
-        let message = |payload: &str| Message::retained("t", payload.to_owned());
-        tail.append(Entering { open: vec![(Q1, delivery())], retain: true, ..entering(1, message("old"), now) });
-        tail.append(Entering { retain: true, ..entering(2, message("new"), now) });
+        let [old, new] = ["old", "new"].map(|payload| Message::retained("t", payload));
+        tail.append(Entering { open: vec![(Q1, delivery())], retain: true, ..entering(1, old, now) });
+        tail.append(Entering { retain: true, ..entering(2, new.clone(), now) });
         assert_eq!(tail.ack(Q1, EntryId(1), true), None);
         let batch = tail.take(WINDOW, now, |_| true).unwrap();
-        assert_eq!((ids(&batch), batch.retained), (vec![], vec![Arc::new(message("new"))]));
+        assert_eq!((ids(&batch), batch.retained), (vec![], vec![Arc::new(new)]));
         assert_eq!(tail.committed(), (vec![1, 2], Some(EntryId(2))));
         assert_eq!(tail.bytes(), 0);
     }

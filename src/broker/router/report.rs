@@ -26,7 +26,7 @@ impl Router {
             .sessions
             .values()
             // A session that lives in RAM only is shown once it has lost something.
-            .filter(|s| s.durable.is_some() || s.dropped > 0)
+            .filter(|s| s.durable.is_some() || s.dropped.total() > 0)
             .map(|s| {
                 let inflight = s.published().next().map(|entry| entry.message.at);
                 let oldest = inflight.or_else(|| s.queue.front().map(|e| e.message.at));
@@ -37,7 +37,8 @@ impl Router {
                     entries: s.depth(),
                     inflight: s.inflight.len(),
                     oldest: oldest.or_else(|| self.tail.oldest(s.durable.filter(|_| s.queue.len() > 0)?)),
-                    dropped: s.dropped,
+                    dropped: s.dropped.total(),
+                    causes: s.dropped.clone(),
                 }
             })
             .collect();
@@ -50,7 +51,8 @@ impl Router {
             retained: self.retained.published(),
             received: self.received,
             sent: self.sent,
-            dropped: self.dropped,
+            dropped: self.dropped.total(),
+            causes: self.dropped.clone(),
             refused: self.refused,
             queues,
         }
@@ -64,7 +66,7 @@ impl Router {
             self.sessions.values().filter(|s| s.connection.is_none() && !s.client_id.starts_with('$')).count();
         let queued: u64 = self.sessions.values().map(Session::depth).sum();
         sys::State {
-            dropped: self.dropped,
+            dropped: self.dropped.total(),
             connected,
             disconnected,
             expired: self.expired,
