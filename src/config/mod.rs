@@ -210,7 +210,7 @@ fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Con
             (Arc::from(name.get_ref().as_str()), config)
         }));
     }
-    rules::mark_beside(&mut uplinks);
+    rules::introduce(&mut uplinks);
     let mut store = whole::<store::Config>(&mut root, "store", out, |_, _| {});
     if !store.in_memory() {
         store.path = folder.join(&store.path);

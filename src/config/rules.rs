@@ -61,12 +61,18 @@ fn never_decide(rules: &[Rule], places: &[Span], out: &mut Diagnostics) {
     }
 }
 
-/// Beside an uplink that brings something down the others mark what they send up: it may be the same cloud.
-pub(super) fn mark_beside(uplinks: &mut [(Arc<str>, uplink::Config)]) {
-    let brings: Vec<bool> = uplinks.iter().map(|(_, uplink)| !filters(&uplink.subscribe).is_empty()).collect();
-    for (n, (_, uplink)) in uplinks.iter_mut().enumerate() {
-        let beside = brings.iter().enumerate().any(|(other, brings)| other != n && *brings);
-        if beside && uplink.trail == Trail::Auto {
+/// Tells each uplink what it has to know of the others: which lead to the same cloud; and whether its messages need marks,
+/// as they may come down by another.
+pub(super) fn introduce(uplinks: &mut [(Arc<str>, uplink::Config)]) {
+    let known: Vec<_> = uplinks
+        .iter()
+        .map(|(name, uplink)| (name.clone(), uplink.url.clone(), !filters(&uplink.subscribe).is_empty()))
+        .collect();
+    for (name, uplink) in uplinks {
+        let others = || known.iter().filter(|(other, ..)| other != name);
+        let same = others().filter(|(_, url, _)| url.0.iter().any(|address| uplink.url.0.contains(address)));
+        uplink.siblings = same.map(|(other, ..)| other.clone()).collect();
+        if uplink.trail == Trail::Auto && others().any(|(.., brings)| *brings) {
             uplink.trail = Trail::Always;
         }
     }

@@ -40,6 +40,9 @@ pub struct Config {
     /// Whether a cloud of MQTT 3.1.1 is told that we are a bridge, so that it sends nothing back that we brought.
     #[serde(default = "yes")]
     pub bridge: bool,
+    /// The other uplinks to the same cloud, by name, as the whole config shows.
+    #[serde(skip)]
+    pub siblings: Vec<Arc<str>>,
     /// `"5"` or `"3.1.1"`.
     #[serde(default)]
     pub protocol: Protocol,
@@ -97,7 +100,8 @@ impl Config {
             trail => trail,
         };
         let (up, down) = (self.publish.as_slice().into(), self.subscribe.as_slice().into());
-        Way { gateway, uplink, up, down, trail, five, echoes: !five }
+        let siblings = self.siblings.as_slice().into();
+        Way { gateway, uplink, siblings, up, down, trail, five, echoes: !five }
     }
 
     /// What one key alone does not show.

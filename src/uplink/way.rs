@@ -34,6 +34,8 @@ pub struct Way {
     /// The gateway's id, and the uplink's name.
     pub gateway: Arc<str>,
     pub uplink: Arc<str>,
+    /// The other uplinks to this cloud.
+    pub siblings: Arc<[Arc<str>]>,
     pub up: Arc<[Rule]>,
     pub down: Arc<[Rule]>,
     pub trail: Trail,
@@ -68,7 +70,7 @@ pub enum Stay {
     TooDeep,
     /// The cloud would send it back: this rule of `subscribe` is for it.
     Echo { name: Arc<str>, rule: usize },
-    /// It came down by this very uplink.
+    /// It came down from this very cloud.
     CameDown,
     /// It has been at this gateway before.
     CameRound,
@@ -120,7 +122,8 @@ impl Way {
     pub fn up(&self, message: &Message) -> Result<Passage, Stay> {
         let (rule, carry) = decided(&self.up, &message.topic)?;
         if self.trail != Trail::Never {
-            if trail::came_by(message, &self.gateway, &self.uplink) {
+            let by = |uplink: &Arc<str>| trail::came_by(message, &self.gateway, uplink);
+            if by(&self.uplink) || self.siblings.iter().any(by) {
                 return Err(Stay::CameDown);
             }
             if trail::is_full(message) {

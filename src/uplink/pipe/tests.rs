@@ -35,6 +35,7 @@ fn way(up: Rule, down: Rule, echoes: bool) -> Way {
     Way {
         gateway: "plant7".into(),
         uplink: "cloud".into(),
+        siblings: [].into(),
         up: [up].into(),
         down: [down].into(),
         trail: Trail::Never,

@@ -14,6 +14,7 @@ fn way(up: &str, down: &str) -> Way {
     Way {
         gateway: "plant7".into(),
         uplink: "cloud".into(),
+        siblings: ["spare".into()].into(),
         up: rules(up),
         down: rules(down),
         trail: Trail::Auto,
@@ -99,6 +100,7 @@ fn a_trail_stops_what_comes_round() {
         (&["plant7"], None, Some(Stay::NoTrail), Some(Stay::CameRound)),
         (&["plant7/other"], None, Some(Stay::NoTrail), Some(Stay::CameRound)),
         (&["plant8", "plant7/cloud"], Some(Stay::CameDown), Some(Stay::CameDown), Some(Stay::CameRound)),
+        (&["plant7/spare"], Some(Stay::CameDown), Some(Stay::CameDown), Some(Stay::CameRound)),
         (&far[..], Some(Stay::TooFar), Some(Stay::TooFar), Some(Stay::TooFar)),
     ] {
         let message = message("a", hops);
