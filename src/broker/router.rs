@@ -7,13 +7,15 @@
 //! Its doings stand in files of their own, in the order of a message's way: [`connect`](self::connect) (sessions come and
 //! go), [`subscribe`], [`incoming`] (what clients publish, and what they are told), [`route`] (to whom it goes),
 //! [`matching`] (who wants it), [`deliver`] (it goes out and is acknowledged). Beside that way: [`will`], [`retain`]
-//! (retained messages for new subscriptions), [`ring`] (what other gateways bring), [`share`] (what a member of a share leaves behind), [`room`] (how much may
-//! wait, and who lost what), [`recover`] (what the store's last run left) and [`report`].
+//! (retained messages for new subscriptions), [`ring`] (what other gateways bring), [`share`] (what a member of a share
+//! leaves behind), [`room`] (how much may wait, and who lost what), [`recover`] (what the store's last run left), [`report`]
+//! and [`order`] (what the command line asks for).
 
 mod connect;
 mod deliver;
 mod incoming;
 mod matching;
+pub mod order;
 mod recover;
 mod report;
 mod retain;
@@ -36,6 +38,7 @@ use tokio::time::Instant;
 use super::access::Access;
 use super::complaints::Complaints;
 use super::keys::ByKey;
+use super::order::{Order, Outcome};
 use super::queue::{Bound, QueueFull};
 use super::retained::Retained;
 use super::session::{LinkId, Session};
@@ -49,6 +52,7 @@ use crate::store::tail::Tail;
 use crate::store::{self, Batch, EntryId, Lost, QueueId, Recovered};
 use incoming::Gates;
 use matching::Matches;
+use order::{Orders, Ticket};
 use room::{Losses, Room};
 use route::Origin;
 
@@ -74,6 +78,8 @@ pub enum Event {
     Store(store::Event),
     /// Other users and rules are in force.
     Access(Arc<Access>),
+    /// The command line asks for something.
+    Order(Ticket, Order),
     /// Time goes by: the commit window, wills and expiries are looked at.
     Tick,
     /// The gateway stops: sessions are told, and everything open is written.
@@ -91,6 +97,8 @@ pub struct Effects {
     pub commit: Option<Batch>,
     /// Queues to read on from the store, behind this entry.
     pub loads: Vec<(QueueId, EntryId)>,
+    /// What became of orders.
+    pub outcomes: Vec<(Ticket, Outcome)>,
 }
 
 /// The time, as told to the router.
@@ -205,6 +213,7 @@ pub struct Router {
     /// Publishes that the rules forbid.
     refused: u64,
     complaints: Complaints,
+    orders: Orders,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -252,6 +261,7 @@ impl Router {
             expired: 0,
             refused: 0,
             complaints: Complaints::default(),
+            orders: Orders::default(),
         };
         router.recover(recovered, now);
         router
@@ -292,6 +302,8 @@ impl Router {
             Event::Store(store::Event::Loaded { queue, entries, complete }) => {
                 self.loaded(queue, entries, complete, now, effects);
             }
+            Event::Store(store::Event::Purged { queue, lost }) => self.purged(queue, lost),
+            Event::Order(ticket, order) => self.order(ticket, order, now, effects),
             Event::Continue => self.pay_all(now, effects),
             Event::Access(access) => self.set_access(access),
             Event::Tick => {
@@ -341,6 +353,9 @@ impl Router {
     /// Hands a batch to the store when somebody waits for that: to be called when all that has come is applied. When
     /// there will be one later, returns the time.
     pub fn hurry(&mut self, now: Now, effects: &mut Effects) -> Option<Instant> {
+        if self.orders.is_waiting() {
+            self.commit(now, effects);
+        }
         let at = self.tail.urgent_at(self.limits.commit, now.instant)?;
         if at > now.instant {
             return Some(at);
@@ -355,6 +370,7 @@ impl Router {
             self.durable = until;
             self.sessions.values_mut().filter(|s| s.durable.is_some()).for_each(|s| s.queue.committed(until));
         }
+        self.orders.committed(effects);
         self.gave_way(dropped, full);
         for waiter in released {
             self.tell(waiter, effects);
@@ -382,12 +398,16 @@ impl Router {
                 self.tail.save(saved);
             }
         }
-        let window = if self.stopping { Duration::ZERO } else { self.limits.commit };
+        let now_all = self.stopping || self.orders.is_waiting();
+        let window = if now_all { Duration::ZERO } else { self.limits.commit };
         let (sessions, by_queue) = (&self.sessions, &self.by_queue);
         let reading =
             |queue| by_queue.get(&queue).and_then(|key| sessions.get(key)).is_some_and(|s| s.connection.is_some());
         if let Some(batch) = self.tail.take(window, now.instant, reading) {
+            self.orders.handed_over();
             effects.commit = Some(batch);
+        } else if !self.tail.is_writing() {
+            self.orders.nothing_to_write(effects);
         }
     }
 

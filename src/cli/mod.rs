@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod output;
 mod run;
+mod store;
 mod user;
 
 use std::ffi::OsString;
@@ -62,6 +63,9 @@ enum Command {
     /// See what the rules of the uplinks do
     #[command(subcommand)]
     Bridge(bridge::Command),
+    /// Look into the store, and change what it keeps; beside a running gateway or without one
+    #[command(subcommand)]
+    Store(store::Command),
     /// Manage the users of the broker
     #[command(subcommand)]
     User(user::Command),
@@ -91,6 +95,7 @@ fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Bridge(command) => bridge::run(&command),
+        Command::Store(command) => store::run(command),
         Command::User(command) => user::run(&command),
     }
 }

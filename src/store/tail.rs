@@ -16,6 +16,10 @@ use tokio::time::Instant;
 use super::{Append, Batch, Delivery, EntryId, Handshake, QueueId, Session, Will};
 use crate::message::Message;
 
+/// What was acknowledged and is still on the disk is sent again when the gateway is killed: no more than this of a fast
+/// reader, besides what it acknowledges during one write.
+const MOST_UNWRITTEN: usize = 500;
+
 /// The tail. `W` is who waits for an entry to be durable.
 #[derive(Debug)]
 pub struct Tail<W> {
@@ -32,6 +36,7 @@ pub struct Tail<W> {
     retained: BTreeMap<Arc<str>, Arc<Message>>,
     handshakes: BTreeMap<(QueueId, Handshake), bool>,
     wills: BTreeMap<Arc<str>, Option<Will>>,
+    purged: Vec<(QueueId, EntryId)>,
     /// Who waits for the next batch, and for the one being written.
     waiting: Vec<W>,
     waiting_written: Vec<W>,
@@ -39,6 +44,8 @@ pub struct Tail<W> {
     wills_entered: usize,
     /// See [`Tail::urgent_at`].
     urgent: bool,
+    /// Acknowledgements that the disk does not know of.
+    unwritten: usize,
     /// When the last batch was taken.
     taken: Option<Instant>,
 }
@@ -83,10 +90,12 @@ impl<W> Default for Tail<W> {
             retained: BTreeMap::new(),
             handshakes: BTreeMap::new(),
             wills: BTreeMap::new(),
+            purged: Vec::new(),
             waiting: Vec::new(),
             waiting_written: Vec::new(),
             wills_entered: 0,
             urgent: false,
+            unwritten: 0,
             taken: None,
         }
     }
@@ -121,6 +130,7 @@ impl<W> Tail<W> {
         }
         // What is on disk, or on its way there, has to be deleted there.
         if !in_tail || written {
+            self.unwritten += 1;
             if oldest {
                 self.acked.insert(queue, id);
             } else {
@@ -170,8 +180,14 @@ impl<W> Tail<W> {
     /// When the next batch should be taken because somebody waits for it who cannot be served otherwise, as no
     /// acknowledgement will spare it: at once, but a quarter of the window after the last, to spare the disk.
     pub fn urgent_at(&self, window: Duration, now: Instant) -> Option<Instant> {
-        let urgent = self.urgent && !self.is_writing();
-        urgent.then(|| self.taken.map_or(now, |taken| taken + window / 4))
+        if self.is_writing() {
+            return None;
+        }
+        // Not sparing the disk here spares the line after a kill.
+        if self.unwritten >= MOST_UNWRITTEN {
+            return Some(now);
+        }
+        self.urgent.then(|| self.taken.map_or(now, |taken| taken + window / 4))
     }
 
     /// Notes that a kept session ended; its queue goes with it. Returns whom to tell.
@@ -179,6 +195,7 @@ impl<W> Tail<W> {
         self.sessions.remove(&queue);
         self.acked.remove(&queue);
         self.acked_single.retain(|(of, _)| *of != queue);
+        self.purged.retain(|(of, _)| *of != queue);
         self.handshakes.retain(|(of, _), _| *of != queue);
         self.ended.push(queue);
         let mut released = Vec::new();
@@ -197,6 +214,11 @@ impl<W> Tail<W> {
     /// Notes a retained message that is cleared (its payload is empty), with nobody waiting for it.
     pub fn clear_retained(&mut self, message: Arc<Message>) {
         self.retained.insert(message.topic.clone(), message);
+    }
+
+    /// Notes that what `queue` has on the disk, up to and with this entry, is to go unread.
+    pub fn purge(&mut self, queue: QueueId, until: EntryId) {
+        self.purged.push((queue, until));
     }
 
     /// How many entries are held.
@@ -254,8 +276,9 @@ impl<W> Tail<W> {
             retained: std::mem::take(&mut self.retained).into_values().collect(),
             handshakes: std::mem::take(&mut self.handshakes).into_iter().map(|((q, h), begun)| (q, h, begun)).collect(),
             wills: std::mem::take(&mut self.wills).into_iter().collect(),
+            purged: std::mem::take(&mut self.purged),
         };
-        self.urgent = false;
+        (self.urgent, self.unwritten) = (false, 0);
         self.taken = Some(now);
         if batch.is_empty() {
             return None;
@@ -419,6 +442,20 @@ mod tests {
         tail.ack(Q1, EntryId(6), true);
         let batch = tail.take(WINDOW, now, |_| true).unwrap();
         assert_eq!((batch.acked, batch.acked_single), (vec![(Q1, EntryId(6))], vec![(Q1, EntryId(7))]));
+    }
+
+    #[test]
+    fn many_acknowledgements_do_not_wait_for_the_window() {
+        let (mut tail, now) = (Tail::<u64>::default(), Instant::now());
+        tail.take(WINDOW, now, |_| true);
+        for id in 1..500 {
+            tail.ack(Q1, EntryId(id), true);
+        }
+        assert_eq!(tail.urgent_at(WINDOW, now), None);
+        tail.ack(Q1, EntryId(500), true);
+        assert_eq!(tail.urgent_at(WINDOW, now), Some(now));
+        assert_eq!(tail.take(WINDOW, now, |_| true).unwrap().acked, [(Q1, EntryId(500))]);
+        assert_eq!(tail.urgent_at(WINDOW, now), None);
     }
 
     #[test]
