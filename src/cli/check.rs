@@ -251,8 +251,7 @@ impl fmt::Display for Report {
         }
         writeln!(f, "\nbroker: {}", self.broker)?;
         for uplink in &self.uplinks {
-            let list =
-                |filters: &[String]| if filters.is_empty() { "nothing".to_owned() } else { filters.join(", ") };
+            let list = |filters: &[String]| if filters.is_empty() { "nothing".to_owned() } else { filters.join(", ") };
             let (up, down) = (list(&uplink.publish), list(&uplink.subscribe));
             writeln!(f, "uplink {}: {}, up {up}, down {down}", uplink.name, uplink.url)?;
         }

@@ -60,7 +60,7 @@ enum Command {
     Demo(demo::Args),
     /// Check a config, and show what it means: requests, load of the buses, topics
     Check(check::Args),
-    /// See what the rules of the uplinks do
+    /// See what the rules of the uplinks do, or have what is retained sent once more
     #[command(subcommand)]
     Bridge(bridge::Command),
     /// Look into the store, and change what it keeps; beside a running gateway or without one

@@ -44,8 +44,9 @@ impl Places {
             let Some(there) = up.carry.as_ref().map(|carry| carry.rename.filter(&up.filter)) else { continue };
             if let Some((_, back)) = down().find(|(down, _)| topic::overlap(&there, &down.filter)) {
                 let why = "what both of these are for does not go up: the cloud would send it back";
-                let help = "take `bridge = false` away if the cloud knows bridges, as Mosquitto does; or use protocol = \"5\""
-                    .to_owned();
+                let help =
+                    "take `bridge = false` away if the cloud knows bridges, as Mosquitto does; or use protocol = \"5\""
+                        .to_owned();
                 out.push(Diagnostic::warning(why).at(at.clone()).mark(back.clone(), "comes down again").help(help));
             }
         }

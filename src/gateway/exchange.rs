@@ -211,10 +211,10 @@ fn is_late(message: &Message, now: Moment) -> bool {
 mod tests {
     use super::*;
     use crate::broker;
-    use crate::clock::Uptime;
-    use crate::message::Properties;
     use crate::broker::access::Access;
+    use crate::clock::Uptime;
     use crate::mapping::{Route, payload, report};
+    use crate::message::Properties;
     use crate::store::{self, Store};
 
     #[test]

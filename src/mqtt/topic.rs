@@ -182,13 +182,16 @@ mod tests {
 
     #[test]
     fn knows_which_filters_cover_and_overlap() {
-        for (wide, narrow) in [("#", "a/+"), ("a/#", "a"), ("a/#", "a/+/#"), ("+/b", "a/b"), ("+/+", "+/b"), ("a", "a")] {
+        for (wide, narrow) in [("#", "a/+"), ("a/#", "a"), ("a/#", "a/+/#"), ("+/b", "a/b"), ("+/+", "+/b"), ("a", "a")]
+        {
             assert!(covers(wide, narrow) && overlap(wide, narrow) && overlap(narrow, wide), "{wide} {narrow}");
         }
         for (one, other) in [("a/+", "+/b"), ("a/+/x", "a/#"), ("+/x", "#"), ("a/#", "+/b/c"), ("a/#", "+")] {
             assert!(!covers(one, other) && overlap(one, other) && overlap(other, one), "{one} {other}");
         }
-        for (one, other) in [("a", "b"), ("a/+", "a"), ("a/b/#", "+/c"), ("#", "$SYS/#"), ("+/x", "$SYS/x"), ("/a", "a")] {
+        for (one, other) in
+            [("a", "b"), ("a/+", "a"), ("a/b/#", "+/c"), ("#", "$SYS/#"), ("+/x", "$SYS/x"), ("/a", "a")]
+        {
             assert!(!covers(one, other) && !overlap(one, other) && !overlap(other, one), "{one} {other}");
         }
     }

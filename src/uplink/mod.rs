@@ -74,7 +74,17 @@ impl Uplink {
             status.name = name.clone();
             status.url = config.url.0.first().map(ToString::to_string).unwrap_or_default();
         });
-        Self { session: uplink_session(&name).into(), name, gateway: gateway_id, config, identity, broker, status, pulse, republish: Arc::default() }
+        Self {
+            session: uplink_session(&name).into(),
+            name,
+            gateway: gateway_id,
+            config,
+            identity,
+            broker,
+            status,
+            pulse,
+            republish: Arc::default(),
+        }
     }
 
     /// Notified, it sends again what is retained on the topics that go up: now, or when it is connected.
@@ -137,7 +147,8 @@ impl Uplink {
     async fn open(&self, receive_maximum: NonZeroU16, retained: RetainHandling) -> Option<(Link, Vec<Packet>)> {
         let had = self.broker.subscriptions(&self.session).await;
         let subscribe = self.subscribe(retained);
-        let wanted: Vec<_> = subscribe.iter().flat_map(|packet| &packet.filters).map(|(filter, _)| filter.clone()).collect();
+        let wanted: Vec<_> =
+            subscribe.iter().flat_map(|packet| &packet.filters).map(|(filter, _)| filter.clone()).collect();
         let old: Vec<_> = had.into_iter().filter(|had| !wanted.contains(had)).collect();
 
         let mut packets = vec![Packet::Connect(Box::new(self.local_connect(receive_maximum)))];

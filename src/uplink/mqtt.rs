@@ -271,12 +271,8 @@ fn connect(config: &Config, identity: &Identity) -> Result<Connect, String> {
 fn subscribe(config: &Config) -> Option<Packet> {
     let filters = rules::filters(&config.subscribe).into_iter().map(|(filter, qos)| {
         // Our own publishes are not to come back, and `retain` is to arrive as it was sent.
-        let options = SubscribeOptions {
-            qos,
-            no_local: true,
-            retain_as_published: true,
-            retain_handling: RetainHandling::Send,
-        };
+        let options =
+            SubscribeOptions { qos, no_local: true, retain_as_published: true, retain_handling: RetainHandling::Send };
         (filter, options)
     });
     let filters: Vec<_> = filters.collect();

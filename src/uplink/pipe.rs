@@ -332,7 +332,10 @@ impl Pipe {
         if std::mem::replace(&mut self.told, true) {
             tracing::debug!("{} is not carried over: {why}", message.topic);
         } else {
-            tracing::warn!("{} is not carried over: {why}. (Of others like it only the debug log tells.)", message.topic);
+            tracing::warn!(
+                "{} is not carried over: {why}. (Of others like it only the debug log tells.)",
+                message.topic
+            );
         }
     }
 

@@ -78,7 +78,9 @@ impl Rename {
                     ));
                 }
                 if strip.contains(['+', '#']) || !filter.starts_with(&**strip) {
-                    return Err(format!("`strip` is `{strip}`, but the filter `{filter}` does not begin with just that"));
+                    return Err(format!(
+                        "`strip` is `{strip}`, but the filter `{filter}` does not begin with just that"
+                    ));
                 }
                 Ok(())
             }
@@ -159,7 +161,10 @@ impl Template {
                         1 => "only one `+`".to_owned(),
                         n => format!("only {n} `+`"),
                     };
-                    return Err(format!("`{{{}}}` in `{self}` stands for nothing: the filter `{filter}` has {has}", n + 1));
+                    return Err(format!(
+                        "`{{{}}}` in `{self}` stands for nothing: the filter `{filter}` has {has}",
+                        n + 1
+                    ));
                 }
                 Part::Rest if !filter.ends_with('#') => {
                     return Err(format!("`{{#}}` in `{self}` stands for nothing: the filter `{filter}` has no `#`"));

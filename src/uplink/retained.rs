@@ -68,7 +68,9 @@ pub(super) async fn has_lost<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
                     allowed = Some(!reasons.iter().any(|reason| reason.is_error()));
                     end = Instant::now() + PATIENCE;
                 }
-                Packet::Publish(Publish { id: None, retain: true, message, .. }) if message.topic == *topic => found = true,
+                Packet::Publish(Publish { id: None, retain: true, message, .. }) if message.topic == *topic => {
+                    found = true
+                }
                 other => early.push(other),
             }
         }
@@ -81,13 +83,17 @@ pub(super) async fn has_lost<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
             match packet {
                 Packet::UnsubAck { id: LEAVE, .. } => left = true,
                 Packet::SubAck { id: LOOK, .. } => {}
-                Packet::Publish(Publish { id: None, retain: true, message, .. }) if message.topic == *topic => found = true,
+                Packet::Publish(Publish { id: None, retain: true, message, .. }) if message.topic == *topic => {
+                    found = true
+                }
                 other => early.push(other),
             }
         }
     }
     if allowed != Some(true) {
-        tracing::warn!("the cloud does not let us read {topic}, so it does not show whether it has lost what it retained");
+        tracing::warn!(
+            "the cloud does not let us read {topic}, so it does not show whether it has lost what it retained"
+        );
     }
     Ok(allowed == Some(true) && !found)
 }

@@ -157,7 +157,8 @@ impl Way {
         }
         let passage = passage(rule, carry, &self.down[rule].filter, &message.topic)?;
         if passage.topic.starts_with("$SYS/") {
-            let (name, why) = (passage.topic.to_string(), "`$SYS/` is what the local broker tells of itself".to_owned());
+            let (name, why) =
+                (passage.topic.to_string(), "`$SYS/` is what the local broker tells of itself".to_owned());
             return Err(Stay::Name { rule, name, why });
         }
         Ok(passage)
@@ -169,9 +170,7 @@ impl Way {
             && match self.trail {
                 Trail::Never => false,
                 Trail::Always => !trail::has_passed(&message, &self.gateway),
-                Trail::Auto => {
-                    trail::hops(&message).next().is_some() && !trail::has_passed(&message, &self.gateway)
-                }
+                Trail::Auto => trail::hops(&message).next().is_some() && !trail::has_passed(&message, &self.gateway),
             };
         if message.topic == passage.topic && !marks {
             return message;

@@ -63,7 +63,9 @@ impl Router {
         let was_saved_as_left = session.left.take().is_some() && session.expiry != u32::MAX;
         self.links.insert(link, Link { trusted, session: Some(key) });
         // It may be published in another run, which does not know who left it.
-        if let (Some(gateway), Some(will)) = (self.sessions.get(&key).and_then(|s| s.gateway.clone()), &mut connect.will) {
+        if let (Some(gateway), Some(will)) =
+            (self.sessions.get(&key).and_then(|s| s.gateway.clone()), &mut connect.will)
+        {
             trail::add(&mut will.message, gateway);
         }
         self.set_will(key, connect.will);

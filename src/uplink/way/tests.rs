@@ -41,7 +41,8 @@ fn the_deciding_rule_says_how_a_message_goes_over() {
         r#"[{ filter = "cmd/#", strip = "cmd/", max-age = "10s" }, "$SYS/load"]"#,
     );
     let up = |topic: &str| way.up(&message(topic, &[]));
-    let passage = |rule, topic: &str, qos, retain| Ok(Passage { rule, topic: topic.into(), qos, retain, max_age: None });
+    let passage =
+        |rule, topic: &str, qos, retain| Ok(Passage { rule, topic: topic.into(), qos, retain, max_age: None });
     assert_eq!(up("other"), Err(Stay::NoRule));
     assert_eq!(up("plant/private/x"), Err(Stay::Dropped { rule: 0 }));
     assert_eq!(up("plant/tank/pump/set"), passage(1, "cmd/tank/pump", QoS::AtMostOnce, Retain::Keep));
@@ -68,7 +69,12 @@ fn what_an_echoing_cloud_would_send_back_does_not_go_up_however_the_filters_over
         (r#"["plant/+/x"]"#, r#"["plant/a/#"]"#, "plant/a/x", Some("plant/a/x")),
         (r#"["plant/+/x"]"#, r#"["plant/a/#"]"#, "plant/b/x", None),
         // Renames that map back.
-        (r#"[{ filter = "a/#", strip = "a/", prefix = "b/" }]"#, r#"[{ filter = "b/#", as = "a/{#}" }]"#, "a/x", Some("b/x")),
+        (
+            r#"[{ filter = "a/#", strip = "a/", prefix = "b/" }]"#,
+            r#"[{ filter = "b/#", as = "a/{#}" }]"#,
+            "a/x",
+            Some("b/x"),
+        ),
         (r#"[{ filter = "a/#", strip = "a/", prefix = "b/" }]"#, r#"["a/#"]"#, "a/x", None),
         (r#"[{ filter = "+/+", as = "{2}/{1}" }]"#, r#"["x/#"]"#, "a/x", Some("x/a")),
         // What is dropped when it comes is not sent back for anybody.

@@ -99,7 +99,10 @@ down from old
     }
     let (code, dropped) = test(&["plant/private/x", "--from", "here"]);
     assert_eq!(code, Some(0), "the other uplink takes it");
-    assert!(dropped.contains("rule 1 of `publish`, plant/private/#, which drops: decides\n") && dropped.contains("nothing goes: rule 1 drops it\n"));
+    assert!(
+        dropped.contains("rule 1 of `publish`, plant/private/#, which drops: decides\n")
+            && dropped.contains("nothing goes: rule 1 drops it\n")
+    );
     let (code, wrong) = test(&["a/#"]);
     assert_eq!(code, Some(64));
     assert!(wrong.contains("`a/#` is no topic"), "{wrong}");
@@ -109,7 +112,10 @@ down from old
 fn it_knows_what_an_old_cloud_would_send_back() {
     let (code, text) = test(&["plant/tank/pump/set", "--from", "here"]);
     assert_eq!(code, Some(0));
-    assert!(text.contains("only if the cloud knows bridges: else the cloud would send `plant/tank/pump/set` back"), "{text}");
+    assert!(
+        text.contains("only if the cloud knows bridges: else the cloud would send `plant/tank/pump/set` back"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -118,7 +124,10 @@ fn it_says_the_same_in_json() {
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(code, Some(0));
     let [cloud, old] = &json["ways"].as_array().unwrap()[..] else { panic!("{json}") };
-    assert_eq!((&cloud["uplink"], &cloud["goes"], &cloud["why"]), (&"cloud".into(), &serde_json::Value::Null, &"rule 1 drops it".into()));
+    assert_eq!(
+        (&cloud["uplink"], &cloud["goes"], &cloud["why"]),
+        (&"cloud".into(), &serde_json::Value::Null, &"rule 1 drops it".into())
+    );
     assert_eq!((&cloud["rules"][0]["rule"], &cloud["rules"][0]["drop"]), (&1.into(), &true.into()));
     assert_eq!((&old["goes"]["topic"], &old["goes"]["qos"]), (&"plant/private/x".into(), &1.into()));
 }

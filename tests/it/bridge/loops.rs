@@ -152,7 +152,8 @@ async fn what_goes_both_ways_does_not_come_back_however_the_filters_overlap() {
 async fn what_came_down_stays_here_also_when_it_was_retained_over_a_restart() {
     let cloud = Mosquitto::persistent("").await;
     let here = port::free();
-    let rules = "publish = [\"plant/#\"]\nsubscribe = [{ filter = \"to/#\", as = \"plant/{#}\" }]\nsend-retained = \"always\"";
+    let rules =
+        "publish = [\"plant/#\"]\nsubscribe = [{ filter = \"to/#\", as = \"plant/{#}\" }]\nsend-retained = \"always\"";
     let mut gateway = Gateway::start(&config("g", here, &[cloud.port()], rules)).await;
     up(&gateway).await;
     let mut local = Watcher::start(here, "plant/#", &[]).await;

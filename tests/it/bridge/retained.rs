@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use tokio::process::Command;
+
 use super::{down, publish, sent, up, uplinks};
 use crate::support::{Gateway, Mosquitto, Watcher, port};
 
@@ -17,8 +19,9 @@ fn config(here: u16, cloud: &Mosquitto, more: &str) -> String {
 
 /// Publishes `TOPICS` retained values.
 async fn fill(port: u16) {
-    let lines: String = (0..TOPICS).map(|n| format!("mosquitto_pub -h 127.0.0.1 -p {port} -q 1 -r -t plant/{n} -m old\n")).collect();
-    let done = tokio::process::Command::new("sh").args(["-e", "-c", &lines]).status().await.unwrap();
+    let lines: String =
+        (0..TOPICS).map(|n| format!("mosquitto_pub -h 127.0.0.1 -p {port} -q 1 -r -t plant/{n} -m old\n")).collect();
+    let done = Command::new("sh").args(["-e", "-c", &lines]).status().await.unwrap();
     assert!(done.success());
 }
 
@@ -72,4 +75,13 @@ async fn a_cloud_that_kept_its_own_gets_nothing_again_unless_it_is_wished() {
     sent(&gateway, 3).await;
     publish(here, "fieldpost/g/uplink/cloud/republish", "", &[]).await;
     sent(&gateway, 5).await;
+    let republish = |uplink: &'static str| {
+        let config = gateway.folder().join("fieldpost.toml");
+        Command::new(env!("CARGO_BIN_EXE_fieldpost")).args(["bridge", "republish", uplink]).arg(config).output()
+    };
+    assert!(republish("cloud").await.unwrap().status.success());
+    sent(&gateway, 7).await;
+    let unknown = republish("other").await.unwrap();
+    assert_eq!(unknown.status.code(), Some(65));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("there is cloud"));
 }
