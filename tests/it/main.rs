@@ -13,6 +13,8 @@ mod install;
 mod uplink;
 mod bridge;
 mod outage;
+mod cluster;
+mod clouds;
 mod store_cli;
 mod end_to_end;
 

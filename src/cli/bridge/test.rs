@@ -125,7 +125,7 @@ impl Report {
         let ways = wanted.flat_map(|side| {
             let message = Arc::new(message.clone());
             config.uplinks.iter().map(move |(name, uplink)| {
-                let way = uplink.way(config.gateway.id.clone(), name.clone());
+                let way = uplink.way_of(config.gateway.id.clone(), name.clone());
                 match side {
                     Side::Here => OneWay::up(&way, uplink, &message),
                     Side::Cloud => OneWay::down(&way, config, &message, args.payload.is_some()),
@@ -168,7 +168,7 @@ impl OneWay {
             None => {}
         }
         for (name, other) in config.uplinks.iter().filter(|(name, _)| *name != way.uplink) {
-            if let Ok(passage) = other.way(config.gateway.id.clone(), name.clone()).up(&received) {
+            if let Ok(passage) = other.way_of(config.gateway.id.clone(), name.clone()).up(&received) {
                 this.then.push(format!("up again by uplink {name}, as {}", passage.topic));
             }
         }
