@@ -24,6 +24,7 @@
 pub mod backoff;
 pub mod clock;
 pub mod message;
+pub mod rate;
 pub mod reading;
 pub mod secret;
 pub mod status;

@@ -7,13 +7,17 @@
 pub mod access;
 mod complaints;
 mod config;
+mod drain;
 mod keys;
+mod lanes;
 mod link;
 pub mod listener;
 mod mailbox;
+mod overtaken;
 mod owed;
 mod queue;
 mod quota;
+pub mod replay;
 mod retained;
 pub mod router;
 mod session;
@@ -34,6 +38,7 @@ use crate::status;
 use crate::store::{Recovered, Store};
 use access::Access;
 use mailbox::mailbox;
+use replay::Replay;
 use router::Router;
 use session::LinkId;
 use task::{Input, Report, Task, now};
@@ -80,15 +85,21 @@ impl Broker {
 
     /// A connection of one of the gateway's own parts: it is not asked for user and password, and `$` is open to it.
     pub async fn link(&self) -> Link {
-        self.open(true).await
+        self.link_as(Replay::default()).await
     }
 
-    pub(super) async fn open(&self, trusted: bool) -> Link {
+    /// The same, for a part that wants what waits for it in a way of its own.
+    pub async fn link_as(&self, replay: Replay) -> Link {
+        self.open(Some(replay)).await
+    }
+
+    /// A connection; `trusted` is how one of the gateway's own parts reads, and none for a client.
+    pub(super) async fn open(&self, trusted: Option<Replay>) -> Link {
         let id = LinkId(self.links.fetch_add(1, Ordering::Relaxed));
         let (sender, packets) = mailbox();
         // When the router is gone the sender goes with the error, and the link is closed from its beginning.
         let _ = self.inputs.send(Input::Open { link: id, packets: sender, trusted }).await;
-        let traffic = (!trusted).then(|| self.traffic.clone());
+        let traffic = trusted.is_none().then(|| self.traffic.clone());
         Link::new(id, (self.inputs.clone(), self.room.clone()), packets, traffic)
     }
 

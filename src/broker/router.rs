@@ -36,6 +36,7 @@ use super::access::Access;
 use super::complaints::Complaints;
 use super::keys::ByKey;
 use super::queue::{Bound, QueueFull};
+use super::replay::Replay;
 use super::retained::Retained;
 use super::session::{LinkId, Session};
 use super::topics::{SessionKey, Topics};
@@ -55,8 +56,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// What happens to the router.
 #[derive(Debug)]
 pub enum Event {
-    /// A connection was opened; `trusted` when it is one of the gateway's own parts.
-    Opened { link: LinkId, trusted: bool },
+    /// A connection was opened; `trusted` when it is one of the gateway's own parts, which is sent things so.
+    Opened { link: LinkId, trusted: Option<Replay> },
     /// A packet came.
     Packet { link: LinkId, packet: Packet },
     /// The connection has written this many bytes of messages to its wire.
@@ -166,6 +167,8 @@ pub struct Router {
     durable: EntryId,
     /// Sessions whose next delivery waits for that.
     waiting: BTreeSet<SessionKey>,
+    /// Sessions whose backlog goes on at this time.
+    paced: BTreeMap<SessionKey, Instant>,
     topics: Topics,
     retained: Retained,
     tail: Tail<Waiter>,
@@ -201,7 +204,7 @@ pub struct Router {
 
 #[derive(Clone, Copy, Debug)]
 struct Link {
-    trusted: bool,
+    trusted: Option<Replay>,
     session: Option<SessionKey>,
 }
 
@@ -222,6 +225,7 @@ impl Router {
             next_entry: recovered.next_id.max(EntryId(1)),
             durable: EntryId(recovered.next_id.0.saturating_sub(1)),
             waiting: BTreeSet::new(),
+            paced: BTreeMap::new(),
             topics: Topics::default(),
             retained: Retained::default(),
             tail: Tail::default(),
@@ -276,6 +280,7 @@ impl Router {
                 self.pay_all(now, effects);
                 self.deadlines(now, effects);
                 self.measure();
+                self.sessions.values_mut().for_each(|session| session.look(now.instant));
                 self.tell_losses(now);
                 if now.instant - self.swept >= SWEEP_EVERY {
                     self.swept = now.instant;
@@ -316,15 +321,16 @@ impl Router {
         self.gone(link, now, effects);
     }
 
-    /// Hands a batch to the store when somebody waits for that: to be called when all that has come is applied. When
-    /// there will be one later, returns the time.
+    /// Does what is due, such as handing a batch to the store when somebody waits for that: to be called when all that
+    /// has come is applied. When there will be something later, returns the time.
     pub fn hurry(&mut self, now: Now, effects: &mut Effects) -> Option<Instant> {
-        let at = self.tail.urgent_at(self.limits.commit, now.instant)?;
-        if at > now.instant {
-            return Some(at);
+        let paced = self.go_on_paced(now, effects);
+        let urgent = self.tail.urgent_at(self.limits.commit, now.instant);
+        if urgent.is_some_and(|at| at <= now.instant) {
+            self.commit(now, effects);
+            return paced;
         }
-        self.commit(now, effects);
-        None
+        [paced, urgent].into_iter().flatten().min()
     }
 
     fn committed(&mut self, dropped: &[(QueueId, store::Lost)], full: bool, now: Now, effects: &mut Effects) {
@@ -405,6 +411,8 @@ impl Router {
             effects.close.push(link);
             self.gone(link, now, effects);
         }
+        let numbered = self.sessions.iter_mut().filter_map(|(key, s)| s.unreserve().then_some(*key));
+        self.unsaved.extend(numbered);
         self.commit(now, effects);
     }
 

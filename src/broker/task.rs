@@ -9,6 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::access::Access;
 use super::keys::ByKey;
 use super::mailbox;
+use super::replay::Replay;
 use super::router::{Effects, Event, Now, Router};
 use super::session::LinkId;
 use super::sys::{self, Sys};
@@ -30,7 +31,7 @@ const STATUS_EVERY: Duration = Duration::from_millis(250);
 /// What reaches the router's task.
 #[derive(Debug)]
 pub(super) enum Input {
-    Open { link: LinkId, packets: mailbox::Sender, trusted: bool },
+    Open { link: LinkId, packets: mailbox::Sender, trusted: Option<Replay> },
     Packets(LinkId, Vec<Packet>, OwnedSemaphorePermit),
     Drained(LinkId, usize),
     Gone(LinkId),

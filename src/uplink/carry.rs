@@ -3,7 +3,7 @@
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Uplink;
@@ -96,7 +96,10 @@ impl Uplink {
                     Err(e) => return self.lost(pipe, &link, e.to_string()).await,
                 },
                 // A cloud that does not keep up is not sent more.
-                packets = link.recv(), if !unsent => match packets {
+                () = sleep_until(pipe.next_at().unwrap_or(life.sent)), if !unsent && pipe.next_at().is_some() => {
+                    pipe.go_on(&mut out);
+                }
+                packets = link.recv(), if !unsent && pipe.has_room() => match packets {
                     Some(packets) => {
                         if let Err(why) = packets.into_iter().try_for_each(|packet| pipe.local_sent(packet, &mut out)) {
                             return self.lost(pipe, &link, why).await;
@@ -163,6 +166,7 @@ impl Uplink {
             let before = (status.sent, status.received, status.refused, status.acknowledged);
             let now = (tally.sent, tally.received, tally.refused, tally.acknowledged);
             (status.sent, status.received, status.refused, status.acknowledged) = now;
+            status.newest = tally.newest;
             before != now
         });
     }
@@ -224,6 +228,7 @@ mod tests {
             message: Arc::new(Message::new("a", vec![0; bytes])),
             topic_alias: None,
             subscription_ids: Vec::new(),
+            place: None,
         };
         pipe.local_sent(Packet::Publish(publish), &mut Out::default()).expect("it goes up");
         pipe

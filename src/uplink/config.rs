@@ -7,8 +7,11 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
 use super::address::Addresses;
+use super::mark::Mark;
 use super::rules::Rule;
+use crate::broker::replay::{Order, Replay};
 use crate::mqtt::Version;
+use crate::rate::Rate;
 use crate::secret::Secret;
 use crate::units::Period;
 
@@ -37,6 +40,16 @@ pub struct Config {
     /// How many messages may be under way at once, 1 to 65535; the cloud may allow fewer.
     #[serde(default = "window", deserialize_with = "read_window")]
     pub window: u16,
+    /// What goes first after an outage.
+    #[serde(default)]
+    pub replay: Order,
+    /// So much a second goes up at most, beside acknowledgements and pings; any when none is set.
+    pub rate: Option<Rate>,
+    /// The same for the backlog alone, with `replay = "live-first"`.
+    pub backlog_rate: Option<Rate>,
+    /// How messages carry their number, and that they are late.
+    #[serde(default)]
+    pub mark: Mark,
     /// Who vouches for the cloud: a PEM file. The system's own list when none is set.
     pub ca: Option<PathBuf>,
     /// Our certificate and its key, PEM files, for a cloud that asks for one.
@@ -75,6 +88,12 @@ impl<'de> Deserialize<'de> for Config {
 }
 
 impl Config {
+    /// How the local session is read.
+    pub(super) fn replay(&self) -> Replay {
+        let numbered = self.mark != Mark::None;
+        Replay { order: self.replay, backlog_rate: self.backlog_rate, numbered }
+    }
+
     /// What one key alone does not show.
     fn check(&self) -> Result<(), String> {
         if self.certificate.is_some() != self.key.is_some() {
@@ -82,6 +101,12 @@ impl Config {
         }
         if self.password.is_some() && self.username.is_none() && self.protocol == Protocol::V311 {
             return Err("`password` needs a `username` with MQTT 3.1.1".into());
+        }
+        if self.backlog_rate.is_some() && self.replay == Order::InOrder {
+            return Err("`backlog-rate` needs `replay = \"live-first\"`: in order, there is only `rate`".into());
+        }
+        if self.mark == Mark::Properties && self.protocol == Protocol::V311 {
+            return Err("`mark = \"properties\"` needs MQTT 5: with 3.1.1, use `mark = \"json\"`".into());
         }
         let plain = self.url.0.iter().find(|address| !address.tls);
         if let (Some(plain), true) = (plain, self.ca.is_some() || self.certificate.is_some()) {
@@ -138,6 +163,7 @@ mod tests {
         .expect("it is valid");
         assert_eq!(config.url.0[0].to_string(), "mqtts://broker.example.com:8883");
         assert_eq!((&*config.publish[0].filter, &*config.subscribe[0].filter), ("plant/#", "cmd/plant7/#"));
+        assert_eq!((config.replay, config.mark, config.rate), (Order::InOrder, Mark::None, None));
         assert_eq!((config.protocol, config.keep_alive, config.window), (Protocol::V5, keep_alive(), 100));
         let several = read(r#"url = ["mqtt://a", "mqtt://b:1"]"#).expect("a list is valid");
         assert_eq!(several.url.0.len(), 2);
@@ -157,6 +183,11 @@ mod tests {
             ("url = \"mqtts://a\"\nkey = \"x\"", "belong together"),
             ("url = \"mqtt://a\"\nca = \"x\"", "write mqtts://"),
             ("url = \"mqtt://a\"\nprotocol = \"3.1.1\"\npassword = \"x\"", "needs a `username`"),
+            ("url = \"mqtt://a\"\nreplay = \"newest\"", "`live-first`"),
+            ("url = \"mqtt://a\"\nbacklog-rate = { messages = 1 }", "needs `replay = \"live-first\"`"),
+            ("url = \"mqtt://a\"\nrate = { messages = 0 }", "at least 1 a second"),
+            ("url = \"mqtt://a\"\nmark = \"properties\"\nprotocol = \"3.1.1\"", "needs MQTT 5"),
+            ("url = \"mqtt://a\"\nmark = \"xml\"", "`properties`"),
             ("url = \"mqtt://a\"\nstatus = \"a/#\"", "`status` is no topic"),
         ] {
             let error = read(text).expect_err(text);

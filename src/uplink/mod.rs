@@ -4,12 +4,14 @@
 //! acknowledgements and order are those of the local session, so an entry leaves the store only when the cloud has
 //! acknowledged it. While the cloud is away nobody reads the session, and its queue grows in the store.
 //!
-//! [`config`] and [`address`] are what `[uplink.NAME]` says; [`rules`] which topics go, renamed how, both ways (pure);
-//! `pipe` what becomes of each packet (pure); `mqtt` and `tls` the connection to the cloud; `carry` the loop over both.
+//! [`config`] and [`address`] are what `[uplink.NAME]` says; [`rules`] which topics go, renamed how, both ways,
+//! [`mark`] what is added to them, `pace` how fast they go (all pure); `pipe` what becomes of each packet (pure); `mqtt` and `tls` the connection to the cloud; `carry` the loop over both.
 
 pub mod address;
 pub mod config;
+pub mod mark;
 pub mod rules;
+mod pace;
 mod pipe;
 mod mqtt;
 mod tls;
@@ -84,7 +86,7 @@ impl Uplink {
         // MQTT 5 has No Local; 3.1.1 sends a subscriber its own messages, too.
         let echoes = self.config.protocol == config::Protocol::V311;
         let (up, down) = (self.config.publish.as_slice().into(), self.config.subscribe.as_slice().into());
-        let mut pipe = Pipe::new(up, down, echoes);
+        let mut pipe = Pipe::new(up, down, echoes).with(self.config.mark, self.config.rate);
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         let mut round = 0;
         loop {
@@ -148,7 +150,7 @@ impl Uplink {
             packets.push(Packet::Subscribe(Box::new(subscribe)));
             awaited += 1;
         }
-        let mut link = self.broker.link().await;
+        let mut link = self.broker.link_as(self.config.replay()).await;
         link.send(packets).await;
         let mut early = Vec::new();
         while awaited > 0 {

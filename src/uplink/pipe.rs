@@ -12,10 +12,13 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::mark::Mark;
+use super::pace::Pace;
 use super::rules::{Rule, route};
 use crate::clock::Timestamp;
 use crate::message::{Message, QoS};
 use crate::mqtt::{Ack, ConnAck, Packet, PacketId, Publish, Reason, topic};
+use crate::rate::Rate;
 
 /// Bytes from the cloud that may wait for the router.
 const MAX_WAITING: usize = 16 << 20;
@@ -41,6 +44,9 @@ pub(super) struct Pipe {
     open: BTreeSet<PacketId>,
     /// Those whose end the router was told on the cloud's behalf; its answer is for nobody.
     closing: BTreeSet<PacketId>,
+    mark: Mark,
+    /// What waits for its time to go up.
+    pace: Pace,
     /// Ending: nothing new goes up.
     draining: bool,
     pub(super) tally: Tally,
@@ -52,6 +58,8 @@ struct Leg {
     local: QoS,
     topic: Arc<str>,
     bytes: usize,
+    /// When it entered.
+    at: Timestamp,
 }
 
 /// A publish on its way down.
@@ -71,6 +79,8 @@ pub(super) struct Tally {
     pub(super) received: u64,
     pub(super) refused: u64,
     pub(super) acknowledged: Option<Timestamp>,
+    /// When the newest of those had entered.
+    pub(super) newest: Option<Timestamp>,
 }
 
 /// Packets to be sent, by side.
@@ -94,9 +104,16 @@ impl Pipe {
             offered: BTreeMap::new(),
             open: BTreeSet::new(),
             closing: BTreeSet::new(),
+            mark: Mark::None,
+            pace: Pace::new(None),
             draining: false,
             tally: Tally::default(),
         }
+    }
+
+    /// The same, with messages marked and sent no faster than that.
+    pub(super) fn with(self, mark: Mark, rate: Option<Rate>) -> Self {
+        Self { mark, pace: Pace::new(rate), ..self }
     }
 
     /// Both sides are connected anew, the cloud with these limits.
@@ -104,6 +121,7 @@ impl Pipe {
         self.maximum_qos = cloud.maximum_qos;
         self.retain_available = cloud.retain_available;
         self.legs.clear();
+        self.pace.clear();
         self.under_way = 0;
         self.offered.clear();
         // The cloud uses these ids for other messages now; the router would take those for repetitions.
@@ -114,6 +132,7 @@ impl Pipe {
     /// Nothing new goes up from here on: what the local session sends now, it sends again next time.
     pub(super) fn drain(&mut self) {
         self.draining = true;
+        self.pace.clear();
     }
 
     /// Whether publishes are under way to the cloud.
@@ -139,6 +158,23 @@ impl Pipe {
         }
     }
 
+    /// Whether more from the local session finds room here.
+    pub(super) fn has_room(&self) -> bool {
+        self.pace.has_room()
+    }
+
+    /// When the next publish that waits for its time goes up; none while none waits.
+    pub(super) fn next_at(&self) -> Option<Instant> {
+        self.pace.next_at()
+    }
+
+    /// Sends up what has waited for its time.
+    pub(super) fn go_on(&mut self, out: &mut Out) {
+        while let Some(publish) = self.pace.next(Instant::now()) {
+            self.go_up(publish, out);
+        }
+    }
+
     /// A packet id that no publish under way uses.
     pub(super) fn free_id(&self) -> PacketId {
         let ids = (1..=u16::MAX).rev().filter_map(PacketId::new);
@@ -151,7 +187,10 @@ impl Pipe {
     /// When the connection to the cloud cannot go on; the text says why.
     pub(super) fn local_sent(&mut self, packet: Packet, out: &mut Out) -> Result<(), String> {
         match packet {
-            Packet::Publish(publish) => self.go_up(publish, out),
+            Packet::Publish(publish) => {
+                self.pace.push(publish);
+                self.go_on(out);
+            }
             // The session has handed the message over; the cloud's part of it is done.
             Packet::PubRel(ack) => out.local.push(Packet::PubComp(Ack::ok(ack.id))),
             Packet::PubAck(ack) | Packet::PubRec(ack) if ack.reason == Reason::QUOTA_EXCEEDED => {
@@ -241,7 +280,7 @@ impl Pipe {
         if self.draining {
             return;
         }
-        let Publish { id, dup, qos, retain, message, .. } = publish;
+        let Publish { id, dup, qos, retain, message, place, .. } = publish;
         let Some((topic, most)) = route(&self.up, &message.topic) else {
             // It entered the queue under a rule that the config no longer has.
             tracing::debug!("{} no longer goes to the cloud", message.topic);
@@ -263,18 +302,19 @@ impl Pipe {
             dup: dup && up > QoS::AtMostOnce,
             qos: up,
             retain: retain && self.retain_available,
-            message: renamed(message, topic.clone()),
+            message: place.iter().fold(renamed(message, topic.clone()), |message, place| self.mark.on(message, *place)),
             topic_alias: None,
             subscription_ids: Vec::new(),
+            place: None,
         };
         match sent.id {
             Some(id) => {
                 if self.legs.is_empty() {
                     self.progress = Instant::now();
                 }
-                let bytes = sent.message.size();
+                let (bytes, at) = (sent.message.size(), sent.message.at);
                 self.under_way += bytes;
-                self.legs.insert(id, Leg { local: qos, topic, bytes });
+                self.legs.insert(id, Leg { local: qos, topic, bytes, at });
             }
             None => {
                 self.tally.sent += 1;
@@ -323,6 +363,7 @@ impl Pipe {
         } else {
             self.tally.sent += 1;
             self.tally.acknowledged = Some(Timestamp::now());
+            self.tally.newest = self.tally.newest.max(Some(leg.at));
         }
         acknowledge(ack.id, leg.local, out);
         Ok(())

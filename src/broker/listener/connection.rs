@@ -83,7 +83,7 @@ impl Connection {
         drop(place);
         let Entry { wire: (reader, mut writer), connect, early, admission, life, permit } = entry;
         let (version, mut keep_alive) = (connect.version, connect.keep_alive);
-        let mut link = self.broker.open(false).await;
+        let mut link = self.broker.open(None).await;
         link.send(vec![Packet::Connect(connect)]).await;
         // CONNACK goes before all else, also to a client whose next packet is a bad one.
         let Some(mut answer) = link.recv().await else { return Ok(()) };

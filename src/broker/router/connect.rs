@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Effects, Link, Now, Router};
+use super::deliver::is_outdated;
+use super::{Effects, Link, Loss, Now, Router};
 use crate::broker::access::Access;
-use crate::broker::queue::Queue;
+use crate::broker::lanes::Lanes;
 use crate::broker::session::{Connection, LinkId, Session, Stage, packet_id};
 use crate::broker::topics::SessionKey;
 use crate::mqtt::wire::TOPIC_ALIAS_MAXIMUM;
@@ -20,7 +21,8 @@ fn is_state_of_bridge(topic: &str) -> bool {
 
 impl Router {
     pub(super) fn connect(&mut self, link: LinkId, mut connect: Connect, now: Now, effects: &mut Effects) {
-        let trusted = self.links.get(&link).is_some_and(|l| l.trusted);
+        let replay = self.links.get(&link).and_then(|l| l.trusted);
+        let trusted = replay.is_some();
         connect.will.take_if(|will| !trusted && is_state_of_bridge(&will.message.topic));
         if let Err(reason) = self.refuse(&connect, trusted) {
             effects.send(link, Packet::ConnAck(Box::new(ConnAck::new(reason))));
@@ -53,14 +55,16 @@ impl Router {
         let other_user = session.user != connect.user;
         session.user = connect.user;
         session.connection = Some(Connection { link, version: connect.version, trusted, window, outstanding: 0 });
+        session.replay(replay.unwrap_or_default(), self.next_entry, now.instant);
         for at in [session.ends.take(), session.will_due.take()].into_iter().flatten() {
             self.deadlines.remove(&(at, key));
         }
         let was_saved_as_left = session.left.take().is_some() && session.expiry != u32::MAX;
-        self.links.insert(link, Link { trusted, session: Some(key) });
+        self.links.insert(link, Link { trusted: replay, session: Some(key) });
         self.set_will(key, connect.will);
         let changed = self.set_expiry(key, connect.expiry);
-        if changed || was_saved_as_left || other_user || present.is_none() {
+        let reserves = self.sessions.get_mut(&key).is_some_and(Session::reserve);
+        if changed || was_saved_as_left || other_user || reserves || present.is_none() {
             self.save(key);
         }
         if !trusted {
@@ -78,7 +82,7 @@ impl Router {
                 ..ConnAck::new(Reason::SUCCESS)
             })),
         );
-        self.resume(key, effects);
+        self.resume(key, now, effects);
         self.pump(key, now, effects);
     }
 
@@ -161,7 +165,7 @@ impl Router {
     pub(super) fn add_session(&mut self, client_id: &Arc<str>) -> SessionKey {
         let key = self.new_key();
         self.by_client.insert(client_id.clone(), key);
-        self.sessions.insert(key, Session::new(client_id.clone(), Queue::default()));
+        self.sessions.insert(key, Session::new(client_id.clone(), Lanes::default()));
         key
     }
 
@@ -180,9 +184,9 @@ impl Router {
     }
 
     /// Sends again what was in flight (MQTT 5.0, 4.4).
-    fn resume(&mut self, key: SessionKey, effects: &mut Effects) {
+    fn resume(&mut self, key: SessionKey, now: Now, effects: &mut Effects) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
-        let Some(Connection { link, window, .. }) = session.connection else { return };
+        let Some(Connection { link, window, trusted, .. }) = session.connection else { return };
         // A smaller window than last time: what does not fit waits again, in its place.
         for place in (0..session.inflight.len()).rev() {
             if session.inflight.len() <= window {
@@ -199,7 +203,11 @@ impl Router {
         }
         for inflight in &session.inflight {
             let packet = match &inflight.stage {
-                Stage::Published(entry) => Packet::Publish(Publish { dup: true, ..entry.publish() }),
+                Stage::Published(entry) => {
+                    let publish = Publish { dup: true, ..entry.publish(trusted) };
+                    let retain = publish.retain && !is_outdated(&self.retained, &session.queue, entry, now);
+                    Packet::Publish(Publish { retain, ..publish })
+                }
                 // PUBREL follows when the disk knows.
                 Stage::Received => continue,
                 Stage::Released { .. } => Packet::PubRel(Ack::ok(packet_id(inflight.seq))),
@@ -254,6 +262,9 @@ impl Router {
         }
         session.left = Some(now.wall);
         let expiry = session.expiry;
+        let lost = session.queue.disconnected(self.room.bound());
+        self.paced.remove(&key);
+        self.lost(key, lost, Loss::TooSlow);
         self.will_due(key, now, effects);
         if expiry == 0 {
             return self.end(key, now, effects);

@@ -6,6 +6,7 @@ mod lasting;
 mod leaks;
 mod limits;
 mod owed;
+mod replay;
 mod shares;
 
 use std::collections::HashMap;
@@ -167,7 +168,7 @@ impl World {
     }
 
     fn open(&mut self, link: u64, connect: Connect) -> ConnAck {
-        self.apply(Event::Opened { link: LinkId(link), trusted: false });
+        self.apply(Event::Opened { link: LinkId(link), trusted: None });
         self.packet(link, Packet::Connect(Box::new(connect)));
         let mut packets = self.sent(link);
         let Packet::ConnAck(ack) = packets.remove(0) else { panic!("{packets:?}") };
@@ -226,6 +227,7 @@ fn packet_of(id: Option<u16>, message: Message) -> Packet {
         message: Arc::new(message),
         topic_alias: None,
         subscription_ids: Vec::new(),
+        place: None,
     })
 }
 

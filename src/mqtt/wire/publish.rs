@@ -94,7 +94,7 @@ pub(super) fn read(
     let topic = topics.resolve(topic, alias, version)?;
     let message = Message { topic, payload: from.payload(), qos, retain, at, properties: forwarded.into_properties() };
     let dup = first & DUP != 0;
-    Ok(Publish { id, dup, qos, retain, message: Arc::new(message), topic_alias: None, subscription_ids })
+    Ok(Publish { id, dup, qos, retain, message: Arc::new(message), topic_alias: None, subscription_ids, place: None })
 }
 
 /// A PUBLISH as it goes out over one connection: all but its payload.

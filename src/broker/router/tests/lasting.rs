@@ -78,7 +78,7 @@ fn an_uplink_s_exchanges_are_not_recorded() {
     world.subscribe(1, "t", QoS::ExactlyOnce);
     world.commit();
     world.gone(1);
-    world.apply(Event::Opened { link: LinkId(2), trusted: true });
+    world.apply(Event::Opened { link: LinkId(2), trusted: Some(Replay::default()) });
     world.packet(2, Packet::Connect(Box::new(connect("$uplink/cloud", u32::MAX))));
     world.sent(2);
     world.packet(2, publish(Some(1), QoS::ExactlyOnce, "t"));
