@@ -2,6 +2,8 @@
 //!
 //! A part holds the sender of its own report; [`Board`] holds a receiver of each. Nobody looks into a part.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,13 +12,16 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::clock::Timestamp;
+use crate::clock::Moment;
+use crate::clock::trust::Standing;
 use crate::reading::{Quality, Value};
 
 /// Everything there is to see.
 #[derive(Clone, Debug)]
 pub struct Board {
     pub gateway: Gateway,
+    /// How the wall clock stands.
+    pub clock: watch::Receiver<Standing>,
     /// One a bus, in the config's order.
     pub buses: Vec<watch::Receiver<Bus>>,
     /// All points, in the config's order.
@@ -32,7 +37,7 @@ pub struct Board {
 pub struct Gateway {
     pub id: Arc<str>,
     pub version: &'static str,
-    pub started: Timestamp,
+    pub started: Moment,
 }
 
 /// Whether something that must be reached is reached.
@@ -68,7 +73,7 @@ pub struct Device {
     pub unit: Option<u8>,
     pub state: State,
     /// When it last gave a good answer.
-    pub answered: Option<Timestamp>,
+    pub answered: Option<Moment>,
     pub counters: Counters,
     /// The median round trip of its last answers, in microseconds.
     pub round_trip_us: Option<u64>,
@@ -96,7 +101,7 @@ pub struct Point {
     pub unit: Option<Arc<str>>,
     pub quality: Quality,
     /// When the value was read; none when it never was.
-    pub at: Option<Timestamp>,
+    pub at: Option<Moment>,
     /// Why it is not good; none for a point that was not read yet.
     pub fault: Option<String>,
     /// How often it is read, in milliseconds.
@@ -122,6 +127,8 @@ pub struct Broker {
     pub sent: u64,
     /// Deliveries dropped since the start: a subscriber too slow, or a queue too long.
     pub dropped: u64,
+    /// The same by cause, of all queues there ever were.
+    pub causes: Causes,
     /// Publishes since the start that the access rules forbid.
     pub refused: u64,
     /// The durable queues, one a session that outlives its connection; and those in RAM that have lost something.
@@ -145,9 +152,108 @@ pub struct Queue {
     pub catch_up: Option<Duration>,
     pub inflight: usize,
     /// When the oldest of them entered.
-    pub oldest: Option<Timestamp>,
+    pub oldest: Option<Moment>,
     /// Entries dropped since the start: too slow a reader, age, or no room in the store.
     pub dropped: u64,
+    /// The same by cause.
+    pub causes: Causes,
+}
+
+/// Why something was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// It was older than `max-age` of the store.
+    Age,
+    /// The store had its `max-size`.
+    StoreSize,
+    /// The queue had a `max-size` of its own.
+    QueueSize,
+    /// The client had `max-per-client` messages.
+    PerClient,
+    /// The disk had less than the `reserve` left.
+    Disk,
+    /// The store could not write, and there was no room in RAM.
+    NoStore,
+    /// The queue takes nothing new when it is full, and there was nobody to tell: a reading.
+    Refused,
+    /// The reader was too slow for a queue that lives in RAM only.
+    TooSlow,
+    /// There was no room among the retained messages.
+    NotRetained,
+    /// The session that it was for had ended.
+    Ended,
+    /// Somebody had them removed.
+    Purged,
+}
+
+impl Cause {
+    /// As JSON and the metrics name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::Age => "age",
+            Cause::StoreSize => "store-size",
+            Cause::QueueSize => "queue-size",
+            Cause::PerClient => "per-client",
+            Cause::Disk => "disk",
+            Cause::NoStore => "no-store",
+            Cause::Refused => "refused",
+            Cause::TooSlow => "too-slow",
+            Cause::NotRetained => "not-retained",
+            Cause::Ended => "ended",
+            Cause::Purged => "purged",
+        }
+    }
+
+    /// In a few words, with the key of the config that it follows from.
+    pub fn why(self) -> &'static str {
+        match self {
+            Cause::Age => "older than max-age",
+            Cause::StoreSize => "the store is full: see max-size",
+            Cause::QueueSize => "its queue is full: see max-size of the uplink",
+            Cause::PerClient => "too many for one client: see max-per-client",
+            Cause::Disk => "the disk is full: see reserve",
+            Cause::NoStore => "the store cannot write",
+            Cause::Refused => "a full queue takes nothing new: see when-full",
+            Cause::TooSlow => "it reads too slowly: see max-queued",
+            Cause::NotRetained => "not retained: see max-retained and max-retained-bytes",
+            Cause::Ended => "its session had ended",
+            Cause::Purged => "removed by `fieldpost store purge`",
+        }
+    }
+}
+
+/// How much was dropped for which cause.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Causes(BTreeMap<Cause, u64>);
+
+impl Causes {
+    /// Counts `n` more.
+    pub fn add(&mut self, cause: Cause, n: u64) {
+        *self.0.entry(cause).or_default() += n;
+    }
+
+    /// Over all causes.
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// Those that there were, in a fixed order.
+    pub fn iter(&self) -> impl Iterator<Item = (Cause, u64)> {
+        self.0.iter().map(|(cause, n)| (*cause, *n))
+    }
+}
+
+/// `12 (older than max-age), 3 (the store cannot write)`
+impl fmt::Display for Causes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (cause, n)) in self.iter().enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{n} ({})", cause.why())?;
+        }
+        Ok(())
+    }
 }
 
 /// The client id of the session that an uplink reads.
@@ -166,6 +272,16 @@ pub fn status_topic(gateway: &str) -> String {
     format!("fieldpost/{gateway}/status")
 }
 
+/// The topic on which `gateway` says whether its clock is to be trusted, retained: [`SYNCED`] or [`UNSYNCED`].
+pub fn clock_topic(gateway: &str) -> String {
+    format!("fieldpost/{gateway}/clock")
+}
+
+/// The clock is trusted.
+pub const SYNCED: &str = "synced";
+/// Nobody has set the clock.
+pub const UNSYNCED: &str = "unsynced";
+
 /// A connection to a cloud broker.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Uplink {
@@ -174,7 +290,7 @@ pub struct Uplink {
     pub url: String,
     pub state: State,
     /// Since when the state is what it is.
-    pub since: Option<Timestamp>,
+    pub since: Option<Moment>,
     /// Messages that the cloud has acknowledged since the start.
     pub sent: u64,
     /// Messages that came down since the start.
@@ -184,9 +300,9 @@ pub struct Uplink {
     /// Connections made since the start.
     pub connects: u64,
     /// When the cloud last acknowledged one.
-    pub acknowledged: Option<Timestamp>,
+    pub acknowledged: Option<Moment>,
     /// When the newest message that it has acknowledged had entered: the cloud is behind by its age while others wait.
-    pub newest: Option<Timestamp>,
+    pub newest: Option<Moment>,
 }
 
 /// The store on disk.
@@ -201,11 +317,20 @@ pub struct Store {
     /// The bound on `bytes`.
     pub max_bytes: u64,
     /// When the oldest message on disk entered.
-    pub oldest: Option<Timestamp>,
+    pub oldest: Option<Moment>,
     /// Transactions since the start.
     pub commits: u64,
     /// Entries dropped since the start, by age or for want of room.
     pub dropped: u64,
+    /// The same by cause.
+    pub causes: Causes,
+    /// Bytes that the disk has left, and how many of them the store leaves to others; none of a store in memory.
+    pub free: Option<u64>,
+    pub reserve: u64,
+    /// Whether the disk has so little left that the store does not grow any more.
+    pub short: bool,
+    /// Queues that take nothing new: they are full, and their oldest entries are not to give way.
+    pub refusing: usize,
 }
 
 fn as_millis<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -256,8 +381,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gateway_has_its_topic() {
+    fn a_gateway_has_its_topics() {
         assert_eq!(status_topic("plant7"), "fieldpost/plant7/status");
+        assert_eq!(clock_topic("plant7"), "fieldpost/plant7/clock");
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::snapshot::Snapshot;
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::reading::{Quality, Value};
 use crate::status::{Device, State};
 
@@ -21,6 +21,11 @@ pub(crate) fn write(snapshot: &Snapshot) -> String {
         [(vec![("id", &*gateway.id), ("version", gateway.version)], 1.0)],
     );
     text.gauge("start_time_seconds", "When the gateway started, in Unix time.", [(vec![], seconds(gateway.started))]);
+
+    text.gauge("clock_synced", "Whether the wall clock is trusted.", [(vec![], f64::from(snapshot.clock.synced))]);
+    text.counter("clock_steps_total", "How often the wall clock was set.", [(vec![], snapshot.clock.steps as f64)]);
+    let step = snapshot.clock.step.map(|step| (vec![], step.by as f64 / 1e3));
+    text.gauge("clock_last_step_seconds", "How far the wall clock was set forward the last time.", step);
 
     let bus = |read: fn(&crate::status::Bus) -> f64| buses.iter().map(move |b| (vec![("bus", &*b.name)], read(b)));
     text.gauge("bus_up", "Whether the bus is there.", bus(|b| up(&b.state)));
@@ -99,10 +104,11 @@ pub(crate) fn write(snapshot: &Snapshot) -> String {
         "When the oldest entry entered, in Unix time.",
         queue(|q| q.oldest.map(seconds)),
     );
+    let dropped = broker.queues.iter().flat_map(|queue| queue.causes.iter().map(move |dropped| (queue, dropped)));
     text.counter(
         "queue_dropped_total",
-        "Entries dropped, by age or for want of room.",
-        queue(|q| Some(q.dropped as f64)),
+        "Entries dropped, by cause.",
+        dropped.map(|(q, (cause, n))| (vec![("session", &*q.session), ("cause", cause.name())], n as f64)),
     );
 
     let uplink = |read: fn(&crate::status::Uplink) -> Option<f64>| {
@@ -132,6 +138,15 @@ pub(crate) fn write(snapshot: &Snapshot) -> String {
     text.gauge("store_oldest_timestamp_seconds", "When the oldest message entered, in Unix time.", oldest);
     text.counter("store_commits_total", "Transactions.", one(store.commits));
     text.counter("store_dropped_total", "Entries dropped, by age or for want of room.", one(store.dropped));
+    let free = store.free.map(|free| (vec![], free as f64));
+    text.gauge("store_disk_free_bytes", "Bytes that the disk has left.", free);
+    text.gauge("store_reserve_bytes", "How many of them the store leaves to others.", one(store.reserve));
+    text.gauge(
+        "store_short",
+        "Whether the disk has so little left that the store does not grow.",
+        [(vec![], f64::from(store.short))],
+    );
+    text.gauge("store_refusing_queues", "Queues that are full and take nothing new.", one(store.refusing as u64));
     text.0
 }
 
@@ -180,8 +195,8 @@ fn up(state: &State) -> f64 {
     f64::from(*state == State::Up)
 }
 
-fn seconds(at: Timestamp) -> f64 {
-    at.0 as f64 / 1e3
+fn seconds(at: Moment) -> f64 {
+    at.shown_at(Moment::now()).0 as f64 / 1e3
 }
 
 fn numeric(value: &Value) -> Option<f64> {

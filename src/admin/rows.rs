@@ -4,8 +4,9 @@ use super::page::{Cell, Column, Row, Table};
 use super::snapshot::{Snapshot, UplinkQueue};
 use super::verdict::Tone;
 use super::words;
+use crate::clock::trust::Standing;
 use crate::reading::Quality;
-use crate::status::{Broker, Bus, Device, Point, Queue, Store};
+use crate::status::{Broker, Bus, Causes, Device, Point, Queue, Store};
 
 /// All tables, in the page's order.
 pub(super) fn tables(snapshot: &Snapshot) -> Vec<Table> {
@@ -35,6 +36,7 @@ pub(super) fn tables(snapshot: &Snapshot) -> Vec<Table> {
             snapshot.client_queues().map(queue),
         ),
         Table::new("store", "Store", STORE, "", [store(&snapshot.store)]),
+        Table::new("clock", "Clock", CLOCK, "", [clock(&snapshot.clock)]),
     ]
 }
 
@@ -149,7 +151,7 @@ fn uplink(joined: &UplinkQueue) -> Row {
             Cell::number(uplink.sent),
             Cell::number(uplink.received),
             Cell::loss(uplink.refused),
-            queue.as_ref().map_or_else(none, |queue| Cell::loss(queue.dropped)),
+            queue.as_ref().map_or_else(none, |queue| dropped(queue.dropped, &queue.causes)),
         ],
     }
 }
@@ -181,7 +183,7 @@ fn broker(broker: &Broker) -> Row {
             Cell::number(broker.retained as u64),
             Cell::number(broker.received),
             Cell::number(broker.sent),
-            Cell::loss(broker.dropped),
+            dropped(broker.dropped, &broker.causes),
         ],
     }
 }
@@ -204,7 +206,7 @@ fn queue(queue: &Queue) -> Row {
             Cell::plain(state).tone(tone),
             waiting(queue),
             Cell::age(queue.oldest, words::NONE),
-            Cell::loss(queue.dropped),
+            dropped(queue.dropped, &queue.causes),
         ],
     }
 }
@@ -233,6 +235,7 @@ const STORE: &[Column] = &[
     Column::figure("Size"),
     Column::figure("Oldest"),
     Column::figure("Writes"),
+    Column::figure("Disk left"),
     Column::figure("Dropped"),
 ];
 
@@ -252,7 +255,43 @@ fn store(store: &Store) -> Row {
             )),
             Cell::age(store.oldest, words::NONE),
             Cell::number(store.commits),
-            Cell::loss(store.dropped),
+            disk(store),
+            dropped(store.dropped, &store.causes),
+        ],
+    }
+}
+
+fn disk(store: &Store) -> Cell {
+    let Some(free) = store.free else { return Cell::plain(words::NONE) };
+    let cell = Cell::plain(words::bytes(free)).note(format!("{} stay free", words::bytes(store.reserve)));
+    if store.short { cell.tone(Tone::Warn) } else { cell }
+}
+
+/// What was dropped, and for which causes.
+fn dropped(n: u64, causes: &Causes) -> Cell {
+    Cell::loss(n).note(causes.to_string())
+}
+
+const CLOCK: &[Column] = &[
+    Column::text("Clock"),
+    Column::text("State"),
+    Column::figure("Set"),
+    Column::figure("Last set"),
+    Column::figure("By"),
+];
+
+fn clock(clock: &Standing) -> Row {
+    let (tone, state) = if clock.synced { (Tone::Good, "trusted") } else { (Tone::Warn, "not trusted") };
+    let by = clock.step.map_or(words::NONE.into(), |step| words::step(step.by));
+    Row {
+        id: "clock/all".into(),
+        tone,
+        cells: vec![
+            Cell::plain("wall clock"),
+            Cell::plain(state).tone(tone).note(&*clock.why),
+            Cell::number(clock.steps),
+            Cell::age(clock.step.map(|step| step.at), words::NONE),
+            Cell::plain(by),
         ],
     }
 }

@@ -74,6 +74,7 @@ pub(crate) fn judge(snapshot: &Snapshot) -> Verdict {
     store(snapshot, &mut lines);
     wires(snapshot, &mut lines);
     uplinks(snapshot, &mut lines);
+    clock(snapshot, &mut lines);
     lines.sort_by_key(|line| std::cmp::Reverse(line.tone));
     let tone = lines.first().map_or(Tone::Good, |line| line.tone);
     let worst = lines.iter().filter(|line| line.tone == tone).count() as u64;
@@ -103,14 +104,27 @@ fn store(snapshot: &Snapshot, lines: &mut Vec<Line>) {
         let part = store.bytes as f64 / store.max_bytes as f64;
         say(lines, Tone::Warn, format!("The store is {} full.", words::percent(part)));
     }
-    let missed: u64 = snapshot.broker.queues.iter().map(|queue| queue.dropped).sum();
-    if missed > store.dropped {
-        let missed = words::count(missed - store.dropped, "message", "messages");
-        say(lines, Tone::Bad, format!("{missed} found no room in the store since the start, and are lost."));
+    if store.short {
+        let (free, reserve) = (words::bytes(store.free.unwrap_or(0)), words::bytes(store.reserve));
+        let text =
+            format!("The disk has {free} left, and {reserve} are to stay free: the store does not grow any more.");
+        say(lines, Tone::Warn, text);
     }
-    if store.dropped > 0 {
-        let dropped = words::count(store.dropped, "entry", "entries");
-        let text = format!("The store has dropped {dropped} since the start: too old, or for want of room.");
+    if store.refusing > 0 {
+        let queues = words::count(store.refusing as u64, "queue is full and takes", "queues are full and take");
+        say(lines, Tone::Bad, format!("{queues} nothing new: publishers are refused."));
+    }
+    let causes = &snapshot.broker.causes;
+    if causes.total() > 0 {
+        let text = words::count(causes.total(), "message was", "messages were");
+        say(lines, Tone::Warn, format!("{text} dropped since the start: {causes}."));
+    }
+}
+
+fn clock(snapshot: &Snapshot, lines: &mut Vec<Line>) {
+    if !snapshot.clock.synced {
+        let why = &snapshot.clock.why;
+        let text = format!("The clock is not trusted: {why}. Times are marked, and corrected when it is set.");
         say(lines, Tone::Warn, text);
     }
 }
@@ -209,6 +223,7 @@ fn say(lines: &mut Vec<Line>, tone: Tone, text: String) {
 mod tests {
     use super::super::tests::{Parts, board};
     use super::*;
+    use crate::status::Cause;
 
     fn judged(change: impl FnOnce(&Parts)) -> Verdict {
         let (board, parts) = board();
@@ -270,6 +285,29 @@ mod tests {
             texts,
             ["Uplink cloud is not connected: refused. 2 messages wait for it.", "The store is 95 % full."]
         );
+    }
+
+    #[test]
+    fn a_disk_that_fills_and_what_was_dropped_are_told() {
+        let verdict = judged(|parts| {
+            parts.store.send_modify(|store| {
+                (store.short, store.free, store.reserve, store.refusing) = (true, Some(12 << 20), 64 << 20, 2);
+            });
+            parts.broker.send_modify(|broker| {
+                broker.causes.add(Cause::Age, 3);
+                broker.causes.add(Cause::Disk, 1);
+            });
+        });
+        let texts: Vec<_> = verdict.lines.iter().map(|line| &*line.text).collect();
+        assert_eq!(
+            texts,
+            [
+                "2 queues are full and take nothing new: publishers are refused.",
+                "The disk has 12 MiB left, and 64 MiB are to stay free: the store does not grow any more.",
+                "4 messages were dropped since the start: 3 (older than max-age), 1 (the disk is full: see reserve).",
+            ]
+        );
+        assert_eq!(verdict.tone, Tone::Bad);
     }
 
     #[test]

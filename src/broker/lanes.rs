@@ -1,6 +1,6 @@
 //! What waits for one session: a queue, and beside it a lane for what overtakes it. Pure.
 //!
-//! Read in order, everything is in the queue. Read live first ([`Order::LiveFirst`]), what comes while the reader is
+//! Read in order, everything is in the queue. Read live first ([`Turns::LiveFirst`]), what comes while the reader is
 //! connected waits in `live`, in RAM, and goes before the queue, which is then the *backlog*. When `live` has grown to
 //! its bound, and when the reader leaves, its oldest join the backlog at its end: so ids ascend within each lane, and all
 //! of the backlog are older than all of `live`. What was sent and finds no window at the next connection waits before
@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 use super::overtaken::Overtaken;
 use super::queue::{Bound, Queue, QueueFull, Queued};
-use super::replay::Order;
+use super::replay::Turns;
 use crate::message::{Message, QoS};
-use crate::store::EntryId;
+use crate::store::{EntryId, Lost};
 
 /// Topics remembered as cleared at most.
 const CLEARED: usize = 10_000;
@@ -24,7 +24,7 @@ const CLEARED: usize = 10_000;
 /// The lanes.
 #[derive(Debug, Default)]
 pub struct Lanes {
-    order: Order,
+    order: Turns,
     connected: bool,
     /// Entries before this one had entered when the reader connected.
     since: EntryId,
@@ -62,7 +62,7 @@ impl Lanes {
     }
 
     /// A reader is there, and wants what waits in this order. `next` is the entry that will enter next.
-    pub fn connected(&mut self, order: Order, next: EntryId) {
+    pub fn connected(&mut self, order: Turns, next: EntryId) {
         (self.order, self.since, self.connected) = (order, next, true);
     }
 
@@ -135,7 +135,7 @@ impl Lanes {
             return Some(entry);
         }
         let mut entry = self.backlog.pop()?;
-        entry.historical = self.order == Order::LiveFirst || entry.id < self.since;
+        entry.historical = self.order == Turns::LiveFirst || entry.id < self.since;
         if entry.delivery.seq > 0 {
             self.overtaken.passed(entry.delivery.seq);
         }
@@ -144,7 +144,7 @@ impl Lanes {
 
     /// Puts an entry back that [`Lanes::pop`] took, the newest first.
     pub fn put_back(&mut self, entry: Queued) {
-        if self.order == Order::InOrder {
+        if self.order == Turns::InOrder {
             return self.backlog.put_back(entry);
         }
         self.again_bytes += entry.message.size();
@@ -159,13 +159,13 @@ impl Lanes {
 
     /// Whether what is live goes first.
     pub fn is_live_first(&self) -> bool {
-        self.order == Order::LiveFirst
+        self.order == Turns::LiveFirst
     }
 
     /// How many entries wait that were not sent when they were fresh.
     pub fn backlog(&self) -> u64 {
         let fresh =
-            if self.connected && self.order == Order::InOrder { self.backlog.newer_than(self.since) } else { 0 };
+            if self.connected && self.order == Turns::InOrder { self.backlog.newer_than(self.since) } else { 0 };
         self.backlog.len().saturating_sub(fresh)
     }
 
@@ -205,21 +205,21 @@ impl Lanes {
         }
     }
 
-    /// `n` entries on disk are gone, all up to `until`: see [`Queue::dropped`].
-    pub fn dropped(&mut self, n: u64, until: EntryId) {
+    /// Entries on disk are gone: see [`Queue::dropped`].
+    pub fn dropped(&mut self, lost: Lost) {
         let before = self.again.len() + self.live.len();
         let lanes = [(&mut self.again, &mut self.again_bytes), (&mut self.live, &mut self.live_bytes)];
         for (lane, bytes) in lanes {
             lane.retain(|entry| {
-                let stays = entry.id > until || entry.delivery.qos == QoS::AtMostOnce;
+                let stays = !entry.is_lost(lost);
                 if !stays {
                     *bytes -= entry.message.size();
                 }
                 stays
             });
         }
-        let gone = before - self.again.len() - self.live.len();
-        self.backlog.dropped(n.saturating_sub(gone as u64), until);
+        let gone = (before - self.again.len() - self.live.len()) as u64;
+        self.backlog.dropped(Lost { entries: lost.entries.saturating_sub(gone), ..lost });
     }
 
     /// Whether new entries have to wait for some that are, or may be, on disk only.
@@ -279,7 +279,7 @@ impl Lanes {
 
     /// Whether what comes now goes before what waits.
     fn overtakes(&self) -> bool {
-        self.connected && self.order == Order::LiveFirst
+        self.connected && self.order == Turns::LiveFirst
     }
 
     fn is_live_full(&self, bound: Bound) -> bool {

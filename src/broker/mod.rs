@@ -13,6 +13,7 @@ mod lanes;
 mod link;
 pub mod listener;
 mod mailbox;
+pub mod order;
 mod overtaken;
 mod owed;
 mod queue;
@@ -38,6 +39,7 @@ use crate::status;
 use crate::store::{Recovered, Store};
 use access::Access;
 use mailbox::mailbox;
+use order::{Order, Outcome, Refusal};
 use replay::Replay;
 use router::Router;
 use session::LinkId;
@@ -73,7 +75,8 @@ impl Broker {
         pulse: status::Pulse,
     ) -> (Self, watch::Receiver<status::Broker>, impl Future<Output = ()> + Send + use<>) {
         let limits = config.limits(commit);
-        let router = Router::new(limits, access, recovered, now());
+        let mut router = Router::new(limits, access, recovered, now());
+        router.set_classes(store.classes());
         let (inputs, receiver) = mpsc::channel(EVENTS);
         let (status, watch) = watch::channel(status::Broker::default());
         let traffic = Arc::<Traffic>::default();
@@ -130,6 +133,16 @@ impl Broker {
     /// Ends all subscriptions of a session that is not connected; what waits for it stays.
     pub async fn unsubscribe_all(&self, client_id: &str) {
         let _ = self.inputs.send(Input::UnsubscribeAll(client_id.into())).await;
+    }
+
+    /// Has an order carried out; returns when all of it is on the disk.
+    ///
+    /// # Errors
+    /// Why it is not carried out.
+    pub async fn order(&self, order: Order) -> Outcome {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.inputs.send(Input::Order(order, reply)).await;
+        answer.await.unwrap_or(Err(Refusal::Stopping))
     }
 
     /// Puts other users and rules in force, for the sessions that there are as well.

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::session::packet_id;
+use crate::clock::Moment;
 use crate::message::{Message, QoS};
 use crate::mqtt::{Place, Publish};
-use crate::store::{Delivery, EntryId};
+use crate::store::{Delivery, EntryId, Lost};
 
 /// An entry on its way to a session.
 #[derive(Clone, Debug)]
@@ -25,19 +26,24 @@ pub struct Queued {
 }
 
 impl Queued {
-    /// The packet that delivers it, for the first time; with its place for one of the gateway's own parts.
-    pub fn publish(&self, trusted: bool) -> Publish {
+    /// The packet that delivers it `now`, for the first time; with its place for one of the gateway's own parts.
+    pub fn publish(&self, now: Moment, trusted: bool) -> Publish {
         let Delivery { qos, retain, ref subscription_ids, seq, .. } = self.delivery;
         Publish {
             id: (qos > QoS::AtMostOnce).then(|| packet_id(seq)),
             dup: false,
             qos,
             retain,
-            message: self.message.clone(),
+            message: self.message.told(now),
             topic_alias: None,
             subscription_ids: subscription_ids.clone(),
             place: trusted.then_some(Place { seq, historical: self.historical }),
         }
+    }
+
+    /// Whether it is among those that the disk lost.
+    pub fn is_lost(&self, lost: Lost) -> bool {
+        self.id <= lost.until && self.delivery.class >= lost.class && self.delivery.qos > QoS::AtMostOnce
     }
 }
 
@@ -160,19 +166,19 @@ impl Queue {
         }
     }
 
-    /// `n` entries on disk are gone, all up to `until`: too old, or no room for them. Those that are in RAM as well go
-    /// with them, so that what was counted as dropped does not arrive after all.
-    pub fn dropped(&mut self, n: u64, until: EntryId) {
+    /// Entries on disk are gone: too old, or no room for them. Those that are in RAM as well go with them, so that what
+    /// was counted as dropped does not arrive after all.
+    pub fn dropped(&mut self, lost: Lost) {
         let (before, bytes) = (self.ready.len(), &mut self.bytes);
         self.ready.retain(|e| {
-            let stays = e.id > until || e.delivery.qos == QoS::AtMostOnce;
+            let stays = !e.is_lost(lost);
             if !stays {
                 *bytes -= e.message.size();
             }
             stays
         });
         let in_ram = (before - self.ready.len()) as u64;
-        self.spilled = self.spilled.saturating_sub(n.saturating_sub(in_ram));
+        self.spilled = self.spilled.saturating_sub(lost.entries.saturating_sub(in_ram));
     }
 
     /// Whether new entries have to wait for some that are, or may be, on disk only.
@@ -263,12 +269,20 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::Cause;
+    use crate::store::NO_CLASS;
 
     const BOUND: Bound = Bound { entries: 4, bytes: 1 << 20 };
 
     fn entry(id: u64) -> Queued {
-        let delivery =
-            Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: id, share: None };
+        let delivery = Delivery {
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            subscription_ids: Vec::new(),
+            seq: id,
+            class: NO_CLASS,
+            share: None,
+        };
         Queued { id: EntryId(id), message: Arc::new(Message::new("t", "x")), delivery, historical: false }
     }
 
@@ -277,9 +291,10 @@ mod tests {
         let mut queue = Queue::default();
         (1..=10).for_each(|id| queue.push_durable(entry(id), BOUND));
         queue.committed(EntryId(10));
-        queue.dropped(2, EntryId(2));
+        let lost = |entries, until| Lost { cause: Cause::Age, entries, until: EntryId(until), class: 0 };
+        queue.dropped(lost(2, 2));
         assert_eq!((queue.len(), queue.front().map(|e| e.id)), (8, Some(EntryId(3))));
-        queue.dropped(5, EntryId(7));
+        queue.dropped(lost(5, 7));
         assert_eq!((queue.len(), queue.bytes), (3, 0));
         assert!(queue.pop().is_none(), "the rest is on disk");
         assert!(queue.wants_load().is_some());

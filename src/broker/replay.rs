@@ -7,8 +7,8 @@ use crate::rate::Rate;
 /// How a session is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Replay {
-    pub order: Order,
-    /// The bound on the backlog alone, with [`Order::LiveFirst`].
+    pub order: Turns,
+    /// The bound on the backlog alone, with [`Turns::LiveFirst`].
     pub backlog_rate: Option<Rate>,
     /// The reader looks at [`crate::mqtt::Place::seq`], so that no number may come twice, not even after a kill.
     pub numbered: bool,
@@ -17,7 +17,7 @@ pub struct Replay {
 /// What goes first after an outage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Order {
+pub enum Turns {
     /// What has waited longest: everything in the order in which it came.
     #[default]
     InOrder,

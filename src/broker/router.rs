@@ -8,12 +8,14 @@
 //! go), [`subscribe`], [`incoming`] (what clients publish, and what they are told), [`route`] (to whom it goes),
 //! [`matching`] (who wants it), [`deliver`] (it goes out and is acknowledged). Beside that way: [`will`], [`retain`]
 //! (retained messages for new subscriptions), [`share`] (what a member of a share leaves behind), [`room`] (how much may
-//! wait, and who lost what), [`recover`] (what the store's last run left) and [`report`].
+//! wait, and who lost what), [`recover`] (what the store's last run left), [`report`] and [`order`] (what the command line
+//! asks for).
 
 mod connect;
 mod deliver;
 mod incoming;
 mod matching;
+pub mod order;
 mod recover;
 mod report;
 mod retain;
@@ -35,19 +37,23 @@ use tokio::time::Instant;
 use super::access::Access;
 use super::complaints::Complaints;
 use super::keys::ByKey;
+use super::order::{Order, Outcome};
 use super::queue::{Bound, QueueFull};
 use super::replay::Replay;
 use super::retained::Retained;
 use super::session::{LinkId, Session};
 use super::topics::{SessionKey, Topics};
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::message::{Message, QoS};
 use crate::mqtt::{Packet, PacketId, Reason};
+use crate::status::Causes;
+use crate::store::class::Classes;
 use crate::store::tail::Tail;
-use crate::store::{self, Batch, EntryId, QueueId, Recovered};
+use crate::store::{self, Batch, EntryId, Lost, QueueId, Recovered};
 use incoming::Gates;
 use matching::Matches;
-use room::{Loss, Losses, Room};
+use order::{Orders, Ticket};
+use room::{Losses, Room};
 use route::Origin;
 
 /// How often expired retained messages are let go.
@@ -72,6 +78,8 @@ pub enum Event {
     Store(store::Event),
     /// Other users and rules are in force.
     Access(Arc<Access>),
+    /// The command line asks for something.
+    Order(Ticket, Order),
     /// Time goes by: the commit window, wills and expiries are looked at.
     Tick,
     /// The gateway stops: sessions are told, and everything open is written.
@@ -89,13 +97,16 @@ pub struct Effects {
     pub commit: Option<Batch>,
     /// Queues to read on from the store, behind this entry.
     pub loads: Vec<(QueueId, EntryId)>,
+    /// What became of orders.
+    pub outcomes: Vec<(Ticket, Outcome)>,
 }
 
 /// The time, as told to the router.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     pub instant: Instant,
-    pub wall: Timestamp,
+    /// For what is told or kept: see [`Moment`].
+    pub wall: Moment,
 }
 
 /// The bounds that the router keeps.
@@ -181,8 +192,8 @@ pub struct Router {
     deadlines: BTreeSet<(Instant, SessionKey)>,
     /// Sessions that have changed since the last commit.
     unsaved: BTreeSet<SessionKey>,
-    /// The store refuses new entries.
-    full: bool,
+    /// The queues that take nothing new, as the store says.
+    full: BTreeSet<QueueId>,
     stopping: bool,
     publishes: u64,
     /// When retained messages were last looked through for expired ones.
@@ -190,16 +201,19 @@ pub struct Router {
     /// Scratch: the sessions that a publish matches.
     matches: Matches,
     gates: Gates,
+    /// Which messages outlive others.
+    classes: Classes,
     room: Room,
     losses: Losses,
     received: u64,
     sent: u64,
-    dropped: u64,
+    dropped: Causes,
     /// Sessions that ended because nobody came back.
     expired: u64,
     /// Publishes that the rules forbid.
     refused: u64,
     complaints: Complaints,
+    orders: Orders,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -234,21 +248,28 @@ impl Router {
             search: 0,
             deadlines: BTreeSet::new(),
             unsaved: BTreeSet::new(),
-            full: false,
+            full: BTreeSet::new(),
             stopping: false,
             publishes: 0,
             swept: now.instant,
             matches: Matches::default(),
             gates: Gates::default(),
+            classes: Classes::default(),
             received: 0,
             sent: 0,
-            dropped: 0,
+            dropped: Causes::default(),
             expired: 0,
             refused: 0,
             complaints: Complaints::default(),
+            orders: Orders::default(),
         };
         router.recover(recovered, now);
         router
+    }
+
+    /// Which messages outlive others from now on, when something has to give way.
+    pub fn set_classes(&mut self, classes: Classes) {
+        self.classes = classes;
     }
 
     /// Takes an event and adds what follows from it to `effects`.
@@ -271,9 +292,12 @@ impl Router {
                 self.publish(Origin::Gateway, Arc::new(message), now, effects);
             }
             Event::Store(store::Event::Committed { dropped, full }) => self.committed(&dropped, full, now, effects),
+            Event::Store(store::Event::Room { dropped, full }) => self.gave_way(&dropped, full),
             Event::Store(store::Event::Loaded { queue, entries, complete }) => {
                 self.loaded(queue, entries, complete, now, effects);
             }
+            Event::Store(store::Event::Purged { queue, lost }) => self.purged(queue, lost),
+            Event::Order(ticket, order) => self.order(ticket, order, now, effects),
             Event::Continue => self.pay_all(now, effects),
             Event::Access(access) => self.set_access(access),
             Event::Tick => {
@@ -325,6 +349,9 @@ impl Router {
     /// has come is applied. When there will be something later, returns the time.
     pub fn hurry(&mut self, now: Now, effects: &mut Effects) -> Option<Instant> {
         let paced = self.go_on_paced(now, effects);
+        if self.orders.is_waiting() {
+            self.commit(now, effects);
+        }
         let urgent = self.tail.urgent_at(self.limits.commit, now.instant);
         if urgent.is_some_and(|at| at <= now.instant) {
             self.commit(now, effects);
@@ -333,25 +360,14 @@ impl Router {
         [paced, urgent].into_iter().flatten().min()
     }
 
-    fn committed(&mut self, dropped: &[(QueueId, store::Lost)], full: bool, now: Now, effects: &mut Effects) {
-        self.full = full;
+    fn committed(&mut self, dropped: &[(QueueId, Lost)], full: Vec<QueueId>, now: Now, effects: &mut Effects) {
         let (released, until) = self.tail.committed();
         if let Some(until) = until {
             self.durable = until;
             self.sessions.values_mut().filter(|s| s.durable.is_some()).for_each(|s| s.queue.committed(until));
         }
-        for (queue, lost) in dropped {
-            let Some(key) = self.by_queue.get(queue).copied() else {
-                self.dropped += lost.entries;
-                continue;
-            };
-            self.lost(key, lost.entries, Loss::GaveWay);
-            if let Some(session) = self.sessions.get_mut(&key) {
-                // What is on its way goes on.
-                let on_way = session.published().filter(|entry| entry.id <= lost.until).count() as u64;
-                session.queue.dropped(lost.entries.saturating_sub(on_way), lost.until);
-            }
-        }
+        self.orders.committed(effects);
+        self.gave_way(dropped, full);
         for waiter in released {
             self.tell(waiter, effects);
         }
@@ -378,12 +394,16 @@ impl Router {
                 self.tail.save(saved);
             }
         }
-        let window = if self.stopping { Duration::ZERO } else { self.limits.commit };
+        let now_all = self.stopping || self.orders.is_waiting();
+        let window = if now_all { Duration::ZERO } else { self.limits.commit };
         let (sessions, by_queue) = (&self.sessions, &self.by_queue);
         let reading =
             |queue| by_queue.get(&queue).and_then(|key| sessions.get(key)).is_some_and(|s| s.connection.is_some());
         if let Some(batch) = self.tail.take(window, now.instant, reading) {
+            self.orders.handed_over();
             effects.commit = Some(batch);
+        } else if !self.tail.is_writing() {
+            self.orders.nothing_to_write(effects);
         }
     }
 

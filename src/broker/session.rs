@@ -9,11 +9,12 @@ use super::drain::Drain;
 use super::lanes::Lanes;
 use super::owed::Owed;
 use super::queue::Queued;
-use super::replay::{Order, Replay};
-use crate::clock::Timestamp;
+use super::replay::{Replay, Turns};
+use crate::clock::Moment;
 use crate::message::QoS;
 use crate::mqtt::{PacketId, SubscribeOptions, Version, Will};
 use crate::rate::Bucket;
+use crate::status::Causes;
 use crate::store::{self, EntryId, QueueId};
 
 /// A connection to the router, by the order in which they were opened.
@@ -33,7 +34,7 @@ pub struct Session {
     /// Its connection, while there is one.
     pub connection: Option<Connection>,
     /// When its client left.
-    pub left: Option<Timestamp>,
+    pub left: Option<Moment>,
     /// When it ends, if its client does not come back.
     pub ends: Option<Instant>,
     pub subscriptions: BTreeMap<Arc<str>, (SubscribeOptions, Option<u32>)>,
@@ -63,9 +64,9 @@ pub struct Session {
     /// When the will is due: its client is gone and its delay runs.
     pub will_due: Option<Instant>,
     /// When the oldest entry on disk had entered, as the store was opened.
-    pub oldest_on_disk: Option<Timestamp>,
+    pub oldest_on_disk: Option<Moment>,
     /// Deliveries dropped: too slow a reader, or no room in the store.
-    pub dropped: u64,
+    pub dropped: Causes,
     /// The publish that last matched, and where in its list of matches: to deliver once for overlapping filters.
     pub matched: (u64, usize),
 }
@@ -154,7 +155,7 @@ impl Session {
             will: None,
             will_due: None,
             oldest_on_disk: None,
-            dropped: 0,
+            dropped: Causes::default(),
             matched: (0, 0),
         }
     }
@@ -245,7 +246,7 @@ impl Session {
         self.queue.connected(replay.order, next);
         self.numbered = replay.numbered;
         self.drain = Drain::default();
-        let paced = replay.backlog_rate.filter(|_| replay.order == Order::LiveFirst);
+        let paced = replay.backlog_rate.filter(|_| replay.order == Turns::LiveFirst);
         self.backlog_bucket = paced.map(|rate| Bucket::new(rate, now));
     }
 
@@ -316,7 +317,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Delivery;
+    use crate::store::{Delivery, NO_CLASS};
 
     #[test]
     fn packet_ids_go_round_and_lead_back_to_their_place() {
@@ -340,14 +341,16 @@ mod tests {
     #[test]
     fn only_what_is_published_counts_as_not_yet_delivered() {
         let mut session = Session::new("c".into(), Lanes::default());
-        let delivery =
-            Delivery { qos: QoS::ExactlyOnce, retain: false, subscription_ids: Vec::new(), seq: 1, share: None };
-        let entry = Queued {
-            id: EntryId(1),
-            message: Arc::new(crate::message::Message::new("t", "x")),
-            delivery,
-            historical: false,
+        let delivery = Delivery {
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            subscription_ids: Vec::new(),
+            seq: 1,
+            class: NO_CLASS,
+            share: None,
         };
+        let message = Arc::new(crate::message::Message::new("t", "x"));
+        let entry = Queued { id: EntryId(1), message, delivery, historical: false };
         for stage in [Stage::Published(entry), Stage::Received, Stage::Released { recorded: true }] {
             let seq = session.next_seq();
             session.inflight.push_back(InFlight { seq, stage });

@@ -1,5 +1,6 @@
 //! The task that runs the router: it feeds it what links, the store and the clock say, and carries its effects out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +10,14 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::access::Access;
 use super::keys::ByKey;
 use super::mailbox;
+use super::order::{Order, Outcome};
+use super::router::order::Ticket;
 use super::replay::Replay;
 use super::router::{Effects, Event, Now, Router};
 use super::session::LinkId;
 use super::sys::{self, Sys};
 use super::traffic::Traffic;
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::message::Message;
 use crate::mqtt::Packet;
 use crate::status;
@@ -40,6 +43,7 @@ pub(super) enum Input {
     Clients(oneshot::Sender<Vec<Arc<str>>>),
     UnsubscribeAll(Arc<str>),
     Access(Arc<Access>),
+    Order(Order, oneshot::Sender<Outcome>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -65,6 +69,9 @@ pub(super) struct Task {
     /// When the status, and when `$SYS`, was last told.
     told: Option<Instant>,
     sys_told: Option<Instant>,
+    /// Who waits for the outcome of an order, and how many there have been.
+    orders: BTreeMap<Ticket, oneshot::Sender<Outcome>>,
+    ordered: u64,
     /// Who waits for the end.
     stopped: Option<oneshot::Sender<()>>,
 }
@@ -72,7 +79,19 @@ pub(super) struct Task {
 impl Task {
     pub(super) fn new(router: Router, inputs: mpsc::Receiver<Input>, store: Store, report: Report) -> Self {
         let sys = Sys::new(Instant::now());
-        Self { router, inputs, store, links: ByKey::default(), report, sys, told: None, sys_told: None, stopped: None }
+        Self {
+            router,
+            inputs,
+            store,
+            links: ByKey::default(),
+            report,
+            sys,
+            told: None,
+            sys_told: None,
+            orders: BTreeMap::new(),
+            ordered: 0,
+            stopped: None,
+        }
     }
 
     /// Runs until the broker is stopped; `commit` is the store's window.
@@ -165,6 +184,11 @@ impl Task {
                 return;
             }
             Input::Access(access) => Event::Access(access),
+            Input::Order(order, reply) => {
+                self.ordered += 1;
+                self.orders.insert(Ticket(self.ordered), reply);
+                Event::Order(Ticket(self.ordered), order)
+            }
             Input::Stop(reply) => {
                 self.stopped = Some(reply);
                 Event::Stop
@@ -193,6 +217,12 @@ impl Task {
         for link in effects.close.drain(..) {
             self.links.remove(&link);
         }
+        for (ticket, outcome) in effects.outcomes.drain(..) {
+            if let Some(reply) = self.orders.remove(&ticket) {
+                // Who asked may have gone.
+                let _ = reply.send(outcome);
+            }
+        }
     }
 
     fn tell_sys(&mut self, effects: &mut Effects) {
@@ -220,5 +250,5 @@ impl Task {
 }
 
 pub(super) fn now() -> Now {
-    Now { instant: Instant::now(), wall: Timestamp::now() }
+    Now { instant: Instant::now(), wall: Moment::now() }
 }

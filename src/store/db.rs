@@ -9,7 +9,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
 use super::answer::Answer;
+use super::class::Classes;
 use super::file::Owned;
+use super::space::Space;
 use super::tables::Bounds;
 use super::writer::{Load, Request, Writer};
 use super::{Batch, Config, EntryId, Event, OpenError, QueueId, Recovered};
@@ -24,6 +26,7 @@ pub struct Store {
     requests: Sender<Request>,
     events: UnboundedReceiver<Event>,
     status: watch::Receiver<status::Store>,
+    classes: Classes,
     thread: JoinHandle<bool>,
 }
 
@@ -60,9 +63,11 @@ impl Store {
             what: format!("cannot start its threads: {e}"),
         };
         let answer = Answer::new(reporter.clone(), patience).map_err(io)?;
-        let writer = Writer::new(owned, (tables, &recovered), bounds, inbox, outbox, (reporter, answer));
+        let space = Space::new(&config.path, config.reserve.0);
+        let writer = Writer::new(owned, (tables, &recovered), bounds, (inbox, outbox), (reporter, answer), space);
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || writer.run()).map_err(io)?;
-        Ok((Self { requests, events, status, thread }, recovered))
+        let classes = Classes::new(config.classes.clone());
+        Ok((Self { requests, events, status, classes, thread }, recovered))
     }
 
     /// Hands over a batch; [`Event::Committed`] says when it is on the disk.
@@ -84,6 +89,11 @@ impl Store {
     /// What the store reports of itself.
     pub fn status(&self) -> watch::Receiver<status::Store> {
         self.status.clone()
+    }
+
+    /// Which messages outlive others: [`super::Delivery::class`] of what is handed over goes by it.
+    pub fn classes(&self) -> Classes {
+        self.classes.clone()
     }
 
     /// Waits until all that was handed over is on the disk; blocks. A disk that takes nothing is given a few seconds.

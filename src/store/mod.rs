@@ -3,16 +3,20 @@
 //! Two halves. [`tail`] is pure and lives in the broker's router: entries newer than the last commit, and who waits for
 //! them to be durable; an entry that all its queues acknowledge before the commit window ends never touches the disk.
 //! [`Store`] is a thread that owns the one SQLite connection: each batch is one transaction, and `answer` tells when
-//! the disk hangs in one. `tables`, `removal` and
+//! the disk hangs in one, `space` how much room there is on it, and `loss` who lost what. `tables`, `removal` and
 //! `age` are what a transaction does, `file` is how the database is opened, `renewal` and `salvage` how a damaged one is
-//! replaced and what is read from it.
+//! replaced and what is read from it. [`Inspect`] looks into the file from outside, and copies it.
 //!
 //! A message is stored once, however many queues want it. Entry ids only ever grow, over restarts too, and order all queues.
 
 pub mod tail;
+pub mod class;
+mod config;
 mod db;
 mod writer;
 mod answer;
+mod space;
+mod loss;
 mod tables;
 mod removal;
 mod age;
@@ -20,49 +24,24 @@ mod rows;
 mod file;
 mod renewal;
 mod salvage;
+mod inspect;
+mod backup;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::Deserialize;
-
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::message::{Message, QoS};
 use crate::mqtt::{PacketId, SubscribeOptions};
-use crate::units::{Period, Size};
+use crate::status::Cause;
 
+pub use backup::BackupError;
+pub use class::NO_CLASS;
+pub use config::{Commit, Config, WhenFull};
 pub use db::Store;
-pub use file::OpenError;
-
-/// `[store]`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Config {
-    /// The database file; `:memory:` keeps nothing.
-    pub path: PathBuf,
-    /// The bound on the bytes of all messages kept.
-    pub max_size: Size,
-    /// The bound on their age.
-    pub max_age: Period,
-    /// The bound on the messages kept for one client; the uplinks have none of their own.
-    pub max_per_client: u64,
-    /// What gives way when `max-size` is reached.
-    pub when_full: WhenFull,
-    /// The window: how long an entry may wait in RAM for its acknowledgement before it is written.
-    pub commit: Period,
-}
-
-/// What gives way when the store is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WhenFull {
-    /// The oldest messages.
-    DropOldest,
-    /// The newest: they are refused, and their publishers are told.
-    RefuseNew,
-}
+pub use file::{OpenError, is_in_use};
+pub use inspect::{Inspect, Usage};
 
 /// The place of a message in all queues; grows, and is never used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,6 +59,8 @@ pub struct Delivery {
     pub subscription_ids: Vec<u32>,
     /// Its place among the queue's deliveries of QoS 1 and 2, from 1; its packet id follows from it. 0 at QoS 0.
     pub seq: u64,
+    /// How important it is when something has to give way: 0 the most, [`NO_CLASS`] the least. See [`class`].
+    pub class: u8,
     /// The shared filter by which this queue got it instead of another; not kept on disk.
     pub share: Option<Arc<str>>,
 }
@@ -102,7 +83,7 @@ pub struct Session {
     /// Session expiry interval, in seconds; `u32::MAX` never expires.
     pub expiry: u32,
     /// When its client left; none while it is connected.
-    pub left: Option<Timestamp>,
+    pub left: Option<Moment>,
     /// The last [`Delivery::seq`] that was sent, as of when its client left.
     pub sent: u64,
     pub subscriptions: Vec<Subscription>,
@@ -132,7 +113,7 @@ pub struct Will {
     /// Will delay interval, in seconds.
     pub delay: u32,
     /// When it is due, once its client is gone.
-    pub due: Option<Timestamp>,
+    pub due: Option<Moment>,
 }
 
 /// What one transaction changes. Applied in the order of the fields.
@@ -154,6 +135,8 @@ pub struct Batch {
     pub handshakes: Vec<(QueueId, Handshake, bool)>,
     /// Wills by client id: set, or no longer wanted.
     pub wills: Vec<(Arc<str>, Option<Will>)>,
+    /// Queues whose entries up to and with this id go unread. [`Event::Purged`] tells how many that were.
+    pub purged: Vec<(QueueId, EntryId)>,
 }
 
 impl Batch {
@@ -167,6 +150,16 @@ impl Batch {
             && self.retained.is_empty()
             && self.handshakes.is_empty()
             && self.wills.is_empty()
+            && self.purged.is_empty()
+    }
+
+    /// Takes out the acknowledgements that stand for themselves: those of queues of which nothing else has to be in the
+    /// same transaction.
+    fn take_done(&mut self) -> Self {
+        let alone = |queue: &QueueId| !self.handshakes.iter().any(|(of, ..)| of == queue);
+        let acked = self.acked.extract_if(.., |(queue, _)| alone(queue)).collect();
+        let acked_single = self.acked_single.extract_if(.., |(queue, _)| alone(queue)).collect();
+        Self { acked, acked_single, ..Self::default() }
     }
 }
 
@@ -178,9 +171,13 @@ pub enum Event {
     Committed {
         /// Entries that gave way, by queue: too old, or the oldest of a full store.
         dropped: Vec<(QueueId, Lost)>,
-        /// Whether the store is full and refuses new entries ([`WhenFull::RefuseNew`]).
-        full: bool,
+        /// The queues that are full and take nothing new ([`WhenFull::RefuseNew`]).
+        full: Vec<QueueId>,
     },
+    /// The same between two commits, when it has changed.
+    Room { dropped: Vec<(QueueId, Lost)>, full: Vec<QueueId> },
+    /// What a batch was to purge is gone; comes before the batch is said to be committed.
+    Purged { queue: QueueId, lost: Lost },
     /// The answer to a [`Store::load`].
     Loaded {
         queue: QueueId,
@@ -191,12 +188,14 @@ pub enum Event {
     },
 }
 
-/// What a queue lost on disk: its oldest entries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a queue lost on disk for one cause: its oldest entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost {
+    pub cause: Cause,
     pub entries: u64,
-    /// No entry up to this id is left.
+    /// No entry up to this id is left that is of this class or less important.
     pub until: EntryId,
+    pub class: u8,
 }
 
 /// An entry of a queue, read back from the disk.
@@ -226,7 +225,7 @@ pub struct Recovered {
 pub struct Depth {
     pub entries: u64,
     /// When its oldest entry entered the broker.
-    pub oldest: Option<Timestamp>,
+    pub oldest: Option<Moment>,
     /// The first and the last [`Delivery::seq`] in it; 0 when it is empty.
     pub first: u64,
     pub last: u64,
@@ -236,25 +235,5 @@ impl Session {
     /// Whether it is one of the gateway's own parts'.
     fn is_own(&self) -> bool {
         self.client_id.starts_with('$')
-    }
-}
-
-impl Config {
-    /// Whether it keeps nothing: see [`Config::path`].
-    pub fn in_memory(&self) -> bool {
-        self.path.as_os_str() == ":memory:"
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            path: "/var/lib/fieldpost/store.db".into(),
-            max_size: Size(512 << 20),
-            max_age: Period(std::time::Duration::from_secs(30 * 24 * 3600)),
-            max_per_client: 100_000,
-            when_full: WhenFull::DropOldest,
-            commit: Period(std::time::Duration::from_millis(200)),
-        }
     }
 }

@@ -2,9 +2,11 @@
 
 use rusqlite::{Connection, OptionalExtension, Result, Statement};
 
-use super::tables::{Books, Dropped};
-use super::{EntryId, QueueId};
+use super::loss::Dropped;
+use super::tables::Books;
+use super::{EntryId, Lost, QueueId};
 use crate::message::Message;
+use crate::status::Cause;
 
 /// Rows looked at in one step, which bounds memory.
 const CHUNK: i64 = 1000;
@@ -103,19 +105,34 @@ impl<'t> Removal<'t> {
         let last: Option<i64> = self.connection.query_row(nth, (queue.0, offset), |row| row.get(0)).optional()?;
         let Some(last) = last else { return Ok(()) };
         self.take(books, queue, 0, last)?;
-        let lost = dropped.entry(queue).or_default();
-        lost.entries += excess;
-        lost.until = lost.until.max(EntryId(last.unsigned_abs()));
+        let until = EntryId(last.unsigned_abs());
+        dropped.note(queue, Lost { cause: Cause::PerClient, entries: excess, until, class: 0 });
         Ok(())
     }
 
-    /// Drops the oldest messages, in all queues, for as long as more than `keep` bytes are held, and in any case those
-    /// up to the id `expired`. Adds to `dropped` what each queue lost.
+    /// Drops the messages up to the id `expired`, in all queues. Adds to `dropped` what each queue lost.
+    pub(super) fn expire(&mut self, books: &mut Books, expired: Option<i64>, dropped: &mut Dropped) -> Result<()> {
+        self.drop_front(books, u64::MAX, expired, Cause::Age, dropped)
+    }
+
+    /// Drops the oldest messages, in all queues, for as long as more than `keep` bytes are held. Adds to `dropped` what
+    /// each queue lost.
     pub(super) fn drop_oldest(
         &mut self,
         books: &mut Books,
         keep: u64,
+        cause: Cause,
+        dropped: &mut Dropped,
+    ) -> Result<()> {
+        self.drop_front(books, keep, None, cause, dropped)
+    }
+
+    fn drop_front(
+        &mut self,
+        books: &mut Books,
+        keep: u64,
         expired: Option<i64>,
+        cause: Cause,
         dropped: &mut Dropped,
     ) -> Result<()> {
         if books.bytes <= keep && expired.is_none() {
@@ -139,9 +156,8 @@ impl<'t> Removal<'t> {
                 let gone = statements.entries.execute((queue.0, 0, last))? as u64;
                 if gone > 0 {
                     books.left(queue, gone);
-                    let lost = dropped.entry(queue).or_default();
-                    lost.entries += gone;
-                    lost.until = lost.until.max(EntryId(last.unsigned_abs()));
+                    let until = EntryId(last.unsigned_abs());
+                    dropped.note(queue, Lost { cause, entries: gone, until, class: 0 });
                 }
             }
             statements.messages.execute([last])?;

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior};
 
 use super::age::Horizon;
+use super::loss::Dropped;
 use super::removal::{Removal, size};
 use super::rows::{entry, entry_id, handshake, handshake_columns, int, json, message, queue_id, seq, session};
 use super::{Append, Batch, Depth, Entry, EntryId, Handshake, Lost, QueueId, Recovered, Session, WhenFull, Will};
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 use crate::message::Message;
+use crate::status::Cause;
 
 /// The open database and its counters.
 #[derive(Debug)]
@@ -30,9 +32,6 @@ pub(super) struct Bounds {
     pub(super) when_full: WhenFull,
 }
 
-/// Entries that gave way, by queue.
-pub(super) type Dropped = BTreeMap<QueueId, Lost>;
-
 /// The counters, changed with the rows they count.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Books {
@@ -48,6 +47,10 @@ impl Books {
     /// Entries over all queues.
     pub(super) fn entries(&self) -> u64 {
         self.entries.values().fold(0, |sum, entries| sum.saturating_add(*entries))
+    }
+
+    fn in_queue(&self, queue: QueueId) -> u64 {
+        self.entries.get(&queue).copied().unwrap_or(0)
     }
 
     pub(super) fn queues(&self) -> Vec<QueueId> {
@@ -92,12 +95,14 @@ impl Tables {
         Ok((Self { connection, books, bounds }, recovered))
     }
 
-    /// Does all of `batch` in one transaction, and lets give way what is too old by `horizon`, or too much.
-    pub(super) fn apply(&mut self, batch: &Batch, horizon: Horizon) -> Result<Dropped> {
-        let keep = if self.bounds.when_full == WhenFull::DropOldest { self.bounds.bytes } else { u64::MAX };
-        let per_client = self.bounds.per_client;
+    /// Does all of `batch` in one transaction, and lets give way what is too old by `horizon`, or more than `limit` bytes
+    /// in all.
+    pub(super) fn apply(&mut self, batch: &Batch, horizon: Horizon, limit: u64) -> Result<Dropped> {
+        let Bounds { bytes, per_client, when_full, .. } = self.bounds;
+        let keep = if when_full == WhenFull::DropOldest { limit } else { u64::MAX };
+        let cause = if limit < bytes { Cause::Disk } else { Cause::StoreSize };
         self.change(|c, books, removal| {
-            let mut dropped = Dropped::new();
+            let mut dropped = Dropped::default();
             // First, as a session with the same client id may begin in the same batch.
             for queue in &batch.ended {
                 end(c, books, removal, *queue)?;
@@ -118,9 +123,18 @@ impl Tables {
             for (queue, excess) in books.above(per_client, &batch.appends) {
                 removal.shorten(books, queue, excess, &mut dropped)?;
             }
-            removal.drop_oldest(books, keep, horizon.expired(c)?, &mut dropped)?;
+            removal.expire(books, horizon.expired(c)?, &mut dropped)?;
+            removal.drop_oldest(books, keep, cause, &mut dropped)?;
             Ok(dropped)
         })
+    }
+
+    /// Takes the entries of `queue` up to and with `until` out. Returns what it lost.
+    pub(super) fn purge(&mut self, queue: QueueId, until: EntryId) -> Result<Lost> {
+        let before = self.books.in_queue(queue);
+        self.change(|_, books, removal| removal.take(books, queue, 0, int(until)))?;
+        let entries = before.saturating_sub(self.books.in_queue(queue));
+        Ok(Lost { cause: Cause::Purged, entries, until, class: 0 })
     }
 
     /// Makes what was salvaged agree with what is known: the sessions are `sessions`, and ids go on from `before`.
@@ -154,15 +168,28 @@ impl Tables {
         Ok(horizon.expired(&self.connection)?.is_some())
     }
 
-    /// Whether new entries are to be refused.
-    pub(super) fn full(&self) -> bool {
-        self.bounds.when_full == WhenFull::RefuseNew && self.books.bytes >= self.bounds.bytes
+    /// The queues that take no new entries, when `limit` bytes are all that may be held.
+    pub(super) fn full(&self, limit: u64) -> Vec<QueueId> {
+        let full = self.bounds.when_full == WhenFull::RefuseNew && self.books.bytes >= limit;
+        if full { self.books.queues() } else { Vec::new() }
+    }
+
+    /// The bytes in the file that are not in use.
+    pub(super) fn spare(&self) -> Result<u64> {
+        let number = |pragma: &str| self.connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+        let (pages, size) = (number("PRAGMA freelist_count")?, number("PRAGMA page_size")?);
+        Ok(pages.unsigned_abs().saturating_mul(size.unsigned_abs()))
+    }
+
+    /// Puts what is in the log into the database, so that the log can begin anew within the blocks that it has.
+    pub(super) fn checkpoint(&self) -> Result<()> {
+        self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
     }
 
     /// When the oldest message entered the broker.
-    pub(super) fn oldest(&self) -> Result<Option<Timestamp>> {
+    pub(super) fn oldest(&self) -> Result<Option<Moment>> {
         let at = self.connection.query_row("SELECT at FROM message ORDER BY id LIMIT 1", [], |row| row.get(0));
-        Ok(at.optional()?.map(Timestamp))
+        Ok(at.optional()?.map(|at| Timestamp(at).into()))
     }
 
     /// The entries of `queue` after `after`, in order: at most `limit`, and no more than `max_bytes` unless the first
@@ -217,7 +244,7 @@ fn put_sessions(c: &Connection, books: &mut Books, removal: &mut Removal<'_>, se
                 session.queue.0,
                 &session.client_id,
                 session.expiry,
-                session.left.map(|at| at.0),
+                session.left.map(|at| at.wall.0),
                 json(&session.subscriptions),
                 &session.user,
                 int(EntryId(session.sent)),
@@ -247,16 +274,14 @@ fn append(c: &Connection, books: &mut Books, appends: &[Append], dropped: &mut D
         books.seen(int(*id));
         // A queue without a session has no reader. The broker appends to none; if it did, it is not to be a secret.
         for (queue, _) in queues.iter().filter(|(queue, _)| !books.entries.contains_key(queue)) {
-            let lost = dropped.entry(*queue).or_default();
-            lost.entries += 1;
-            lost.until = *id;
+            dropped.note(*queue, Lost { cause: Cause::Ended, entries: 1, until: *id, class: 0 });
         }
         if !queues.iter().any(|(queue, _)| books.entries.contains_key(queue)) {
             continue;
         }
         let properties = m.properties.as_ref().map(json);
         let size = size(m, properties.as_deref());
-        let row = (int(*id), &m.topic, &m.payload[..], u8::from(m.qos), m.retain, m.at.0, properties);
+        let row = (int(*id), &m.topic, &m.payload[..], u8::from(m.qos), m.retain, m.at.wall.0, properties);
         if message.execute(row)? == 1 {
             books.bytes = books.bytes.saturating_add(size);
         }
@@ -289,7 +314,7 @@ fn retain(c: &Connection, messages: &[Arc<Message>]) -> Result<()> {
             clear.execute([&m.topic])?;
         } else {
             let properties = m.properties.as_ref().map(json);
-            set.execute((&m.topic, &m.payload[..], u8::from(m.qos), m.at.0, properties))?;
+            set.execute((&m.topic, &m.payload[..], u8::from(m.qos), m.at.wall.0, properties))?;
         }
     }
     Ok(())
@@ -323,10 +348,10 @@ fn put_wills(c: &Connection, wills: &[(Arc<str>, Option<Will>)]) -> Result<()> {
                 &m.payload[..],
                 u8::from(m.qos),
                 m.retain,
-                m.at.0,
+                m.at.wall.0,
                 properties,
                 delay,
-                due.map(|at| at.0),
+                due.map(|at| at.wall.0),
             ),
         )?;
     }
@@ -362,7 +387,8 @@ fn recover(c: &Connection) -> Result<Recovered> {
         .query_map([], |row| Ok((session(row)?, row.get::<_, i64>(7)?)))?
     {
         let (session, entries) = row?;
-        let first = firsts.query_row([session.queue.0], |row| Ok((Timestamp(row.get(0)?), seq(row.get(1)?)?)));
+        let first =
+            firsts.query_row([session.queue.0], |row| Ok((Moment::from(Timestamp(row.get(0)?)), seq(row.get(1)?)?)));
         let (oldest, first) = first.optional()?.unzip();
         let last = lasts.query_row([session.queue.0], |row| seq(row.get(0)?)).optional()?;
         let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
@@ -381,8 +407,11 @@ fn recover(c: &Connection) -> Result<Recovered> {
     let mut statement =
         c.prepare("SELECT topic, payload, qos, retain, at, properties, delay, due_at, client_id FROM will")?;
     for row in statement.query_map([], |row| {
-        let will =
-            Will { message: message(row)?, delay: row.get(6)?, due: row.get::<_, Option<i64>>(7)?.map(Timestamp) };
+        let will = Will {
+            message: message(row)?,
+            delay: row.get(6)?,
+            due: row.get::<_, Option<i64>>(7)?.map(|at| Timestamp(at).into()),
+        };
         Ok((row.get(8)?, will))
     })? {
         wills.push(row?);

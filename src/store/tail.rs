@@ -32,6 +32,7 @@ pub struct Tail<W> {
     retained: BTreeMap<Arc<str>, Arc<Message>>,
     handshakes: BTreeMap<(QueueId, Handshake), bool>,
     wills: BTreeMap<Arc<str>, Option<Will>>,
+    purged: Vec<(QueueId, EntryId)>,
     /// Who waits for the next batch, and for the one being written.
     waiting: Vec<W>,
     waiting_written: Vec<W>,
@@ -83,6 +84,7 @@ impl<W> Default for Tail<W> {
             retained: BTreeMap::new(),
             handshakes: BTreeMap::new(),
             wills: BTreeMap::new(),
+            purged: Vec::new(),
             waiting: Vec::new(),
             waiting_written: Vec::new(),
             wills_entered: 0,
@@ -179,6 +181,7 @@ impl<W> Tail<W> {
         self.sessions.remove(&queue);
         self.acked.remove(&queue);
         self.acked_single.retain(|(of, _)| *of != queue);
+        self.purged.retain(|(of, _)| *of != queue);
         self.handshakes.retain(|(of, _), _| *of != queue);
         self.ended.push(queue);
         let mut released = Vec::new();
@@ -199,6 +202,11 @@ impl<W> Tail<W> {
         self.retained.insert(message.topic.clone(), message);
     }
 
+    /// Notes that what `queue` has on the disk, up to and with this entry, is to go unread.
+    pub fn purge(&mut self, queue: QueueId, until: EntryId) {
+        self.purged.push((queue, until));
+    }
+
     /// How many entries are held.
     pub fn held(&self) -> usize {
         self.entries.len()
@@ -215,7 +223,7 @@ impl<W> Tail<W> {
     }
 
     /// When the oldest entry of `queue` in the tail entered the broker.
-    pub fn oldest(&self, queue: QueueId) -> Option<crate::clock::Timestamp> {
+    pub fn oldest(&self, queue: QueueId) -> Option<crate::clock::Moment> {
         self.entries.iter().find(|e| e.open.iter().any(|(open, _)| *open == queue)).map(|e| e.message.at)
     }
 
@@ -254,6 +262,7 @@ impl<W> Tail<W> {
             retained: std::mem::take(&mut self.retained).into_values().collect(),
             handshakes: std::mem::take(&mut self.handshakes).into_iter().map(|((q, h), begun)| (q, h, begun)).collect(),
             wills: std::mem::take(&mut self.wills).into_iter().collect(),
+            purged: std::mem::take(&mut self.purged),
         };
         self.urgent = false;
         self.taken = Some(now);
@@ -326,6 +335,7 @@ impl<W> Entering<W> {
 mod tests {
     use super::*;
     use crate::message::QoS;
+    use crate::store::NO_CLASS;
 
     const WINDOW: Duration = Duration::from_millis(200);
     const Q1: QueueId = QueueId(1);
@@ -337,7 +347,14 @@ mod tests {
     }
 
     fn delivery() -> Delivery {
-        Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: 0, share: None }
+        Delivery {
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            subscription_ids: Vec::new(),
+            seq: 0,
+            class: NO_CLASS,
+            share: None,
+        }
     }
 
     fn entering(id: u64, message: Message, entered: Instant) -> Entering<u64> {
@@ -427,12 +444,12 @@ mod tests {
     #[test]
     fn a_retained_message_is_durable_when_it_is_written_whoever_has_acknowledged_it() {
         let (mut tail, now) = (Tail::default(), Instant::now());
-        let message = |payload: &str| Message::retained("t", payload.to_owned());
-        tail.append(Entering { open: vec![(Q1, delivery())], retain: true, ..entering(1, message("old"), now) });
-        tail.append(Entering { retain: true, ..entering(2, message("new"), now) });
+        let [old, new] = ["old", "new"].map(|payload| Message::retained("t", payload));
+        tail.append(Entering { open: vec![(Q1, delivery())], retain: true, ..entering(1, old, now) });
+        tail.append(Entering { retain: true, ..entering(2, new.clone(), now) });
         assert_eq!(tail.ack(Q1, EntryId(1), true), None);
         let batch = tail.take(WINDOW, now, |_| true).unwrap();
-        assert_eq!((ids(&batch), batch.retained), (vec![], vec![Arc::new(message("new"))]));
+        assert_eq!((ids(&batch), batch.retained), (vec![], vec![Arc::new(new)]));
         assert_eq!(tail.committed(), (vec![1, 2], Some(EntryId(2))));
         assert_eq!(tail.bytes(), 0);
     }

@@ -9,8 +9,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
+use crate::clock::Timestamp;
 use crate::message::Properties;
 use crate::status::State;
+use crate::units::{Period, Size};
 
 const QUEUE: QueueId = QueueId(1);
 
@@ -57,8 +59,14 @@ fn session(queue: QueueId, client_id: &str) -> Session {
 
 fn append(id: u64, payload: &[u8], queues: &[QueueId]) -> Append {
     let message = Arc::new(Message::new("plant/level", payload.to_vec()));
-    let delivery =
-        Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: id, share: None };
+    let delivery = Delivery {
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        subscription_ids: Vec::new(),
+        seq: id,
+        class: NO_CLASS,
+        share: None,
+    };
     Append { id: EntryId(id), message, queues: queues.iter().map(|queue| (*queue, delivery.clone())).collect() }
 }
 
@@ -71,7 +79,7 @@ fn filled(ids: std::ops::RangeInclusive<u64>) -> Batch {
 fn commit(store: &mut Store, batch: Batch) -> (Vec<(QueueId, Lost)>, bool) {
     store.commit(batch);
     match store.events().blocking_recv() {
-        Some(Event::Committed { dropped, full }) => (dropped, full),
+        Some(Event::Committed { dropped, full }) => (dropped, !full.is_empty()),
         other => panic!("{other:?} instead of a commit"),
     }
 }
@@ -106,17 +114,24 @@ fn keeps_everything_of_a_message_and_its_delivery() {
         payload: vec![0, 255, 10].into(),
         qos: QoS::ExactlyOnce,
         retain: true,
-        at: Timestamp::now(),
+        at: Timestamp::now().into(),
+        timed: false,
         properties: Some(Box::new(Properties {
             expiry: Some(9),
             user: vec![("k".into(), "v".into()), ("k".into(), "w".into())],
             ..Properties::default()
         })),
     };
-    let delivery =
-        Delivery { qos: QoS::AtLeastOnce, retain: true, subscription_ids: vec![3, 70_000], seq: 7, share: None };
+    let delivery = Delivery {
+        qos: QoS::AtLeastOnce,
+        retain: true,
+        subscription_ids: vec![3, 70_000],
+        seq: 7,
+        class: NO_CLASS,
+        share: None,
+    };
     let mut kept = session(QUEUE, "a");
-    kept.left = Some(Timestamp(7));
+    kept.left = Some(Timestamp(7).into());
     kept.subscriptions =
         vec![Subscription { filter: "πlant/#".into(), options: SubscribeOptions::default(), id: Some(3) }];
     let appends =
@@ -209,7 +224,7 @@ fn sessions_change_in_place_and_a_new_one_of_the_same_client_ends_the_old() {
     assert_eq!(ids(&mut store, QUEUE), [0; 0]);
     // Nobody reads a queue without a session; what was meant for one is not lost in silence.
     let (dropped, _) = commit(&mut store, Batch { appends: vec![append(4, b"x", &[QUEUE])], ..Batch::default() });
-    assert_eq!(dropped, [(QUEUE, Lost { entries: 1, until: EntryId(4) })]);
+    assert_eq!(dropped, [(QUEUE, Lost { cause: Cause::Ended, class: 0, entries: 1, until: EntryId(4) })]);
     let status = wait_for(&store, |s| s.commits == 4);
     assert_eq!((status.bytes, status.dropped), (0, 1));
     store.close();
@@ -284,7 +299,7 @@ fn a_full_store_drops_the_oldest_and_counts_them_by_queue() {
     let appends = (1..=5).map(|id| append(id, &[0; 1500], &[QUEUE, other])).collect();
     assert_eq!(commit(&mut store, Batch { sessions, appends, ..Batch::default() }), (vec![], false));
     let appends = (6..=8).map(|id| append(id, &[0; 1500], &[QUEUE])).collect();
-    let lost = Lost { entries: 2, until: EntryId(2) };
+    let lost = Lost { cause: Cause::StoreSize, class: 0, entries: 2, until: EntryId(2) };
     assert_eq!(commit(&mut store, Batch { appends, ..Batch::default() }), (vec![(QUEUE, lost), (other, lost)], false));
     assert_eq!(ids(&mut store, QUEUE), [3, 4, 5, 6, 7, 8]);
     assert_eq!(ids(&mut store, other), [3, 4, 5]);
@@ -316,7 +331,7 @@ fn what_is_too_old_goes_but_a_clock_that_is_set_after_the_start_makes_nothing_ol
     let (mut store, _) = place.open();
     let aged = |id, at| {
         let mut append = append(id, b"x", &[QUEUE]);
-        append.message = Arc::new(Message { at: Timestamp(at), ..(*append.message).clone() });
+        append.message = Arc::new(Message { at: Timestamp(at).into(), ..(*append.message).clone() });
         append
     };
     // The clock of this run was days behind when these came in.
@@ -329,7 +344,7 @@ fn what_is_too_old_goes_but_a_clock_that_is_set_after_the_start_makes_nothing_ol
     // By the next run the wall clock is all there is to go by.
     let (mut store, _) = place.open();
     let (dropped, _) = commit(&mut store, Batch { appends: vec![aged(6, now - 50 * day)], ..Batch::default() });
-    assert_eq!(dropped, [(QUEUE, Lost { entries: 2, until: EntryId(2) })]);
+    assert_eq!(dropped, [(QUEUE, Lost { cause: Cause::Age, class: 0, entries: 2, until: EntryId(2) })]);
     assert_eq!(ids(&mut store, QUEUE), [3, 4, 5, 6]);
 }
 
@@ -628,12 +643,12 @@ fn one_client_that_never_comes_back_costs_the_others_nothing() {
     commit(&mut store, Batch { sessions, ..Batch::default() });
     let appends: Vec<_> = (1..=12).map(|id| append(id, b"x", &[QUEUE, uplink])).collect();
     let (dropped, _) = commit(&mut store, Batch { appends, ..Batch::default() });
-    assert_eq!(dropped, [(QUEUE, Lost { entries: 7, until: EntryId(7) })]);
+    assert_eq!(dropped, [(QUEUE, Lost { cause: Cause::PerClient, class: 0, entries: 7, until: EntryId(7) })]);
     assert_eq!(ids(&mut store, QUEUE), [8, 9, 10, 11, 12]);
     assert_eq!(ids(&mut store, uplink).len(), 12);
     store.close();
     let (mut store, _) = place.open();
     let (dropped, _) =
         commit(&mut store, Batch { appends: vec![append(13, b"x", &[QUEUE, uplink])], ..Batch::default() });
-    assert_eq!(dropped, [(QUEUE, Lost { entries: 1, until: EntryId(8) })]);
+    assert_eq!(dropped, [(QUEUE, Lost { cause: Cause::PerClient, class: 0, entries: 1, until: EntryId(8) })]);
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use rusqlite::ErrorCode;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -11,14 +12,20 @@ use tokio::time::Instant;
 use super::age::{Horizon, Run};
 use super::answer::Answer;
 use super::file::{Owned, damaged, explain};
-use super::tables::{Books, Bounds, Dropped, Tables};
-use super::{Batch, EntryId, Event, Lost, QueueId, Recovered, Session};
+use super::loss::Dropped;
+use super::space::Space;
+use super::tables::{Books, Bounds, Tables};
+use super::{Batch, EntryId, Event, QueueId, Recovered, Session};
 use crate::backoff::Backoff;
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::status::{self, State};
+use crate::units::Size;
 
 /// How often old messages are looked for when nothing else happens.
 const SWEEP: Duration = Duration::from_secs(60);
+
+/// How often the disk is looked at while it has too little left, or somebody waits for the store to take something.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a store that cannot write is given to end.
 const LAST_TRIES: Duration = Duration::from_secs(5);
@@ -58,8 +65,12 @@ pub(super) struct Writer {
     batches: VecDeque<Batch>,
     /// Loads that are not answered yet.
     loads: VecDeque<Load>,
-    /// What gave way since the last batch.
+    /// What gave way, and the broker has not been told.
     dropped: Dropped,
+    /// The room on the disk.
+    space: Space,
+    /// The queues of which the broker was told that they take nothing new.
+    full: Vec<QueueId>,
     /// When to try again, after a failure.
     retry: Option<Instant>,
     backoff: Backoff,
@@ -72,12 +83,14 @@ pub(super) struct Writer {
 /// Why something did not work.
 struct Trouble {
     damaged: bool,
+    /// The disk is full.
+    full: bool,
     why: String,
 }
 
 impl From<rusqlite::Error> for Trouble {
     fn from(e: rusqlite::Error) -> Self {
-        Self { damaged: damaged(&e), why: explain(&e) }
+        Self { damaged: damaged(&e), full: e.sqlite_error_code() == Some(ErrorCode::DiskFull), why: explain(&e) }
     }
 }
 
@@ -86,11 +99,11 @@ impl Writer {
         owned: Owned,
         (tables, recovered): (Tables, &Recovered),
         bounds: Bounds,
-        inbox: Receiver<Request>,
-        outbox: UnboundedSender<Event>,
+        (inbox, outbox): (Receiver<Request>, UnboundedSender<Event>),
         (reporter, answer): (watch::Sender<status::Store>, Answer),
+        space: Space,
     ) -> Self {
-        let writer = Self {
+        let mut writer = Self {
             sessions: recovered.sessions.iter().map(|(session, _)| (session.queue, session.clone())).collect(),
             run: Run::new(recovered.next_id, bounds.age),
             books: Books::default(),
@@ -103,12 +116,15 @@ impl Writer {
             answer,
             batches: VecDeque::new(),
             loads: VecDeque::new(),
-            dropped: Dropped::new(),
+            dropped: Dropped::default(),
+            space,
+            full: Vec::new(),
             retry: None,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
             renewed: false,
             warned: None,
         };
+        writer.look();
         writer.report(|_| {});
         writer
     }
@@ -117,7 +133,10 @@ impl Writer {
     pub(super) fn run(mut self) -> bool {
         let mut sweep = Instant::now() + SWEEP;
         loop {
-            let wake = self.retry.map_or(sweep, |retry| retry.min(sweep));
+            let mut wake = self.retry.map_or(sweep, |retry| retry.min(sweep));
+            if self.space.is_short() || !self.full.is_empty() {
+                wake = wake.min(Instant::now() + LOOK);
+            }
             match self.inbox.recv_timeout(wake.saturating_duration_since(Instant::now())) {
                 Ok(Request::Commit(batch)) => self.batches.push_back(batch),
                 Ok(Request::Load(load)) => self.loads.push_back(load),
@@ -136,6 +155,7 @@ impl Writer {
                 }
                 let read = self.load();
                 self.judge(done.and(read));
+                self.tell_room();
             } else {
                 // Reading may go on where writing does not; a failure shows at the next try.
                 let _ = self.load();
@@ -144,30 +164,116 @@ impl Writer {
     }
 
     fn commit(&mut self) -> Result<(), Trouble> {
-        while let Some(batch) = self.batches.pop_front() {
-            let horizon = self.horizon();
-            let owed = self.answer.owed();
-            let written = self.tables().and_then(|tables| Ok((tables.apply(&batch, horizon)?, tables.full())));
-            drop(owed);
-            let (dropped, full) = match written {
-                Ok(written) => written,
-                Err(trouble) => {
-                    self.batches.push_front(batch);
-                    return Err(trouble);
-                }
-            };
+        self.look();
+        while let Some(mut batch) = self.batches.pop_front() {
+            let written = self.write(&batch).or_else(|trouble| self.relieve(trouble, &mut batch));
+            if let Err(trouble) = written {
+                self.batches.push_front(batch);
+                return Err(trouble);
+            }
             batch.ended.iter().for_each(|queue| drop(self.sessions.remove(queue)));
             for session in batch.sessions {
                 self.sessions.retain(|_, had| had.client_id != session.client_id);
                 self.sessions.insert(session.queue, session);
             }
-            self.count(dropped);
             self.report(|status| status.commits += 1);
+            self.full = self.full();
             let dropped = std::mem::take(&mut self.dropped).into_iter().collect();
             // While the store ends, nobody may be left to hear it.
-            let _ = self.outbox.send(Event::Committed { dropped, full });
+            let _ = self.outbox.send(Event::Committed { dropped, full: self.full.clone() });
         }
         Ok(())
+    }
+
+    /// In a transaction of its own: what is tried again finds the rest.
+    fn purge(&mut self, purged: &[(QueueId, EntryId)]) -> Result<(), Trouble> {
+        for (queue, until) in purged {
+            let lost = self.tables()?.purge(*queue, *until)?;
+            let _ = self.outbox.send(Event::Purged { queue: *queue, lost });
+        }
+        Ok(())
+    }
+
+    /// Writes a batch, and counts what gives way for it.
+    fn write(&mut self, batch: &Batch) -> Result<(), Trouble> {
+        let (horizon, limit) = (self.horizon(), self.limit());
+        let owed = self.answer.owed();
+        self.purge(&batch.purged)?;
+        let dropped = self.tables().and_then(|tables| Ok(tables.apply(batch, horizon, limit)?));
+        drop(owed);
+        self.count(dropped?);
+        Ok(())
+    }
+
+    /// Tries again what failed because the disk is full, within what the database has already: see [`super::space`].
+    fn relieve(&mut self, trouble: Trouble, batch: &mut Batch) -> Result<(), Trouble> {
+        if !trouble.full {
+            return Err(trouble);
+        }
+        let owed = self.answer.owed();
+        self.space.release();
+        self.tables()?.checkpoint()?;
+        drop(owed);
+        // What makes room goes first, and alone if need be.
+        let mut done = batch.take_done();
+        if let Err(trouble) = self.write(&done) {
+            batch.acked.append(&mut done.acked);
+            batch.acked_single.append(&mut done.acked_single);
+            return Err(trouble);
+        }
+        self.write(batch)
+    }
+
+    /// Looks how much room the disk has.
+    fn look(&mut self) {
+        let was_short = self.space.is_short();
+        let Some(seen) = self.space.look() else { return };
+        let short = self.space.is_short();
+        let (free, reserve) = (Size(seen.free), Size(seen.reserve));
+        if short && !was_short {
+            tracing::error!(
+                "the disk of the store has {free} left, and {reserve} are to stay free: the store does not grow any \
+                 more, and goes on within its file. Make room on the disk, or see `reserve` in [store]"
+            );
+        } else if was_short && !short {
+            tracing::info!("the disk of the store has room again: {free}");
+        }
+        // Only what is worth a report: the free bytes of a disk change all the time.
+        self.reporter.send_if_modified(|status| {
+            let changed = status.short != short || status.free.unwrap_or(0).abs_diff(seen.free) > seen.reserve / 64;
+            if changed {
+                (status.free, status.reserve, status.short) = (Some(seen.free), seen.reserve, short);
+            }
+            changed
+        });
+    }
+
+    /// How many bytes of messages may be held now.
+    fn limit(&self) -> u64 {
+        let max = self.bounds.bytes;
+        match &self.tables {
+            // What cannot be told is not there.
+            Some(tables) if self.space.is_short() => {
+                self.space.limit(max, tables.books.bytes, tables.spare().unwrap_or(0))
+            }
+            _ => max,
+        }
+    }
+
+    /// The queues that take nothing new.
+    fn full(&self) -> Vec<QueueId> {
+        self.tables.as_ref().map(|tables| tables.full(self.limit())).unwrap_or_default()
+    }
+
+    /// Tells the broker what has changed with no batch to tell it with.
+    fn tell_room(&mut self) {
+        let full = self.full();
+        if full != self.full || !self.dropped.is_empty() {
+            self.full = full;
+            let dropped = std::mem::take(&mut self.dropped).into_iter().collect();
+            let _ = self.outbox.send(Event::Room { dropped, full: self.full.clone() });
+            self.report(|_| {});
+        }
     }
 
     fn load(&mut self) -> Result<(), Trouble> {
@@ -184,10 +290,7 @@ impl Writer {
     fn expire(&mut self) -> Result<(), Trouble> {
         let horizon = self.horizon();
         while self.tables()?.stale(horizon)? {
-            let owed = self.answer.owed();
-            let dropped = self.tables()?.apply(&Batch::default(), horizon)?;
-            drop(owed);
-            self.count(dropped);
+            self.write(&Batch::default())?;
             self.report(|_| {});
         }
         Ok(())
@@ -196,7 +299,7 @@ impl Writer {
     fn horizon(&mut self) -> Horizon {
         let books = self.tables.as_ref().map_or(&self.books, |tables| &tables.books);
         self.run.mark(books.next_id, Instant::now());
-        self.run.horizon(Timestamp::now())
+        self.run.horizon(Moment::now())
     }
 
     /// Tries the rest until it is written, or for a while if the disk takes nothing.
@@ -225,7 +328,7 @@ impl Writer {
     fn tables(&mut self) -> Result<&mut Tables, Trouble> {
         if self.tables.is_none() {
             let opened = self.owned.open(self.bounds, &self.sessions);
-            let (tables, _) = opened.map_err(|e| Trouble { damaged: false, why: e.to_string() })?;
+            let (tables, _) = opened.map_err(|e| Trouble { damaged: false, full: false, why: e.to_string() })?;
             self.adopt(tables)?;
         }
         Ok(self.tables.as_mut().expect("there are some, or they were just opened"))
@@ -280,19 +383,18 @@ impl Writer {
     }
 
     fn count(&mut self, dropped: Dropped) {
-        let lost: u64 = dropped.values().map(|lost| lost.entries).sum();
-        for (queue, Lost { entries, until }) in dropped {
-            let lost = self.dropped.entry(queue).or_default();
-            lost.entries += entries;
-            lost.until = lost.until.max(until);
-        }
-        if lost > 0 {
-            self.reporter.send_modify(|status| status.dropped += lost);
+        let causes = dropped.causes();
+        self.dropped.append(dropped);
+        if causes.total() > 0 {
+            self.reporter.send_modify(|status| {
+                status.dropped += causes.total();
+                causes.iter().for_each(|(cause, n)| status.causes.add(cause, n));
+            });
             // A store that stays full drops with every batch; once a minute tells it as well.
             if self.warned.is_none_or(|at| at.elapsed() >= SWEEP) {
                 self.warned = Some(Instant::now());
-                let total = self.reporter.borrow().dropped;
-                tracing::warn!("the store drops messages, for their age or for want of room: {total} so far");
+                let so_far = self.reporter.borrow().causes.to_string();
+                tracing::warn!("the store drops messages; so far: {so_far}");
             }
         }
     }
@@ -305,6 +407,7 @@ impl Writer {
                 status.bytes = tables.books.bytes;
                 status.oldest = oldest;
             }
+            status.refusing = self.full.len();
             change(status);
         });
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 use super::address::Addresses;
 use super::mark::Mark;
 use super::rules::Rule;
-use crate::broker::replay::{Order, Replay};
+use crate::broker::replay::{Replay, Turns};
 use crate::mqtt::Version;
 use crate::rate::Rate;
 use crate::secret::Secret;
@@ -42,7 +42,7 @@ pub struct Config {
     pub window: u16,
     /// What goes first after an outage.
     #[serde(default)]
-    pub replay: Order,
+    pub replay: Turns,
     /// So much a second goes up at most, beside acknowledgements and pings; any when none is set.
     pub rate: Option<Rate>,
     /// The same for the backlog alone, with `replay = "live-first"`.
@@ -102,7 +102,7 @@ impl Config {
         if self.password.is_some() && self.username.is_none() && self.protocol == Protocol::V311 {
             return Err("`password` needs a `username` with MQTT 3.1.1".into());
         }
-        if self.backlog_rate.is_some() && self.replay == Order::InOrder {
+        if self.backlog_rate.is_some() && self.replay == Turns::InOrder {
             return Err("`backlog-rate` needs `replay = \"live-first\"`: in order, there is only `rate`".into());
         }
         if self.mark == Mark::Properties && self.protocol == Protocol::V311 {
@@ -163,7 +163,7 @@ mod tests {
         .expect("it is valid");
         assert_eq!(config.url.0[0].to_string(), "mqtts://broker.example.com:8883");
         assert_eq!((&*config.publish[0].filter, &*config.subscribe[0].filter), ("plant/#", "cmd/plant7/#"));
-        assert_eq!((config.replay, config.mark, config.rate), (Order::InOrder, Mark::None, None));
+        assert_eq!((config.replay, config.mark, config.rate), (Turns::InOrder, Mark::None, None));
         assert_eq!((config.protocol, config.keep_alive, config.window), (Protocol::V5, keep_alive(), 100));
         let several = read(r#"url = ["mqtt://a", "mqtt://b:1"]"#).expect("a list is valid");
         assert_eq!(several.url.0.len(), 2);

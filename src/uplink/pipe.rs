@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::mark::Mark;
 use super::pace::Pace;
 use super::rules::{Rule, route};
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::message::{Message, QoS};
 use crate::mqtt::{Ack, ConnAck, Packet, PacketId, Publish, Reason, topic};
 use crate::rate::Rate;
@@ -59,7 +59,7 @@ struct Leg {
     topic: Arc<str>,
     bytes: usize,
     /// When it entered.
-    at: Timestamp,
+    at: Moment,
 }
 
 /// A publish on its way down.
@@ -78,9 +78,9 @@ pub(super) struct Tally {
     pub(super) sent: u64,
     pub(super) received: u64,
     pub(super) refused: u64,
-    pub(super) acknowledged: Option<Timestamp>,
+    pub(super) acknowledged: Option<Moment>,
     /// When the newest of those had entered.
-    pub(super) newest: Option<Timestamp>,
+    pub(super) newest: Option<Moment>,
 }
 
 /// Packets to be sent, by side.
@@ -362,8 +362,8 @@ impl Pipe {
             self.refuse(&leg.topic, &super::mqtt::meaning(ack.reason));
         } else {
             self.tally.sent += 1;
-            self.tally.acknowledged = Some(Timestamp::now());
-            self.tally.newest = self.tally.newest.max(Some(leg.at));
+            self.tally.acknowledged = Some(Moment::now());
+            self.tally.newest = Some(self.tally.newest.filter(|newest| newest.wall > leg.at.wall).unwrap_or(leg.at));
         }
         acknowledge(ack.id, leg.local, out);
         Ok(())

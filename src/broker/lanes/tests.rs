@@ -1,7 +1,8 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::store::Delivery;
+use crate::status::Cause;
+use crate::store::{Delivery, NO_CLASS};
 
 const BOUND: Bound = Bound { entries: 4, bytes: 1 << 20 };
 const WINDOW: usize = 3;
@@ -10,7 +11,7 @@ const LOAD: usize = 3;
 
 fn entry(id: u64) -> Queued {
     let delivery =
-        Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: id, share: None };
+        Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: id, class: NO_CLASS, share: None };
     Queued { id: EntryId(id), message: Arc::new(Message::new("t", "x")), delivery, historical: false }
 }
 
@@ -32,7 +33,7 @@ fn popped(lanes: &mut Lanes) -> Vec<u64> {
 fn what_comes_now_goes_before_what_waited() {
     let mut lanes = Lanes::default();
     push(&mut lanes, 1..=3);
-    lanes.connected(Order::LiveFirst, EntryId(4));
+    lanes.connected(Turns::LiveFirst, EntryId(4));
     assert_eq!(lanes.pop().map(|e| (e.id.0, e.historical)), Some((1, true)));
     push(&mut lanes, 4..=5);
     assert_eq!(lanes.pop().map(|e| (e.id.0, e.historical)), Some((4, false)));
@@ -43,7 +44,7 @@ fn what_comes_now_goes_before_what_waited() {
 fn in_order_is_in_order_and_tells_what_waited_for_a_connection() {
     let mut lanes = Lanes::default();
     push(&mut lanes, 1..=2);
-    lanes.connected(Order::InOrder, EntryId(3));
+    lanes.connected(Turns::InOrder, EntryId(3));
     lanes.push_durable(entry(3), BOUND);
     assert_eq!((lanes.len(), lanes.backlog()), (3, 2));
     let marks: Vec<_> = std::iter::from_fn(|| lanes.pop()).map(|e| (e.id.0, e.historical)).collect();
@@ -54,7 +55,7 @@ fn in_order_is_in_order_and_tells_what_waited_for_a_connection() {
 fn when_live_is_full_its_oldest_join_the_backlog() {
     let mut lanes = Lanes::default();
     lanes.push_durable(entry(1), BOUND);
-    lanes.connected(Order::LiveFirst, EntryId(2));
+    lanes.connected(Turns::LiveFirst, EntryId(2));
     push(&mut lanes, 2..=7);
     assert_eq!((lanes.len(), lanes.backlog()), (6 + 1, 3));
     assert_eq!(popped(&mut lanes), [4, 5, 6, 7, 1, 2, 3]);
@@ -64,11 +65,11 @@ fn when_live_is_full_its_oldest_join_the_backlog() {
 fn what_finds_no_window_any_more_waits_before_all() {
     let mut lanes = Lanes::default();
     lanes.push_durable(entry(1), BOUND);
-    lanes.connected(Order::LiveFirst, EntryId(2));
+    lanes.connected(Turns::LiveFirst, EntryId(2));
     push(&mut lanes, 2..=4);
     let sent = [lanes.pop().unwrap(), lanes.pop().unwrap()];
     lanes.disconnected(BOUND);
-    lanes.connected(Order::LiveFirst, EntryId(5));
+    lanes.connected(Turns::LiveFirst, EntryId(5));
     let [_, last] = sent;
     lanes.put_back(last);
     lanes.push_durable(entry(5), BOUND);
@@ -80,10 +81,10 @@ fn what_finds_no_window_any_more_waits_before_all() {
 fn what_the_disk_dropped_does_not_come_out_of_any_lane() {
     let mut lanes = Lanes::recovered(0);
     lanes.push_durable(entry(1), BOUND);
-    lanes.connected(Order::LiveFirst, EntryId(2));
+    lanes.connected(Turns::LiveFirst, EntryId(2));
     push(&mut lanes, 2..=4);
     lanes.committed(EntryId(4));
-    lanes.dropped(3, EntryId(3));
+    lanes.dropped(Lost { cause: Cause::Age, entries: 3, until: EntryId(3), class: 0 });
     assert_eq!((lanes.len(), lanes.bytes() > 0), (1, true));
     assert_eq!((popped(&mut lanes), lanes.bytes()), (vec![4], 0));
 }
@@ -98,7 +99,7 @@ fn a_cleared_topic_is_remembered_while_there_is_a_backlog() {
     };
     let mut lanes = Lanes::default();
     lanes.push_durable(entry(1), BOUND);
-    lanes.connected(Order::LiveFirst, EntryId(2));
+    lanes.connected(Turns::LiveFirst, EntryId(2));
     lanes.push_durable(clears(2, "a"), BOUND);
     assert!(!lanes.has_cleared("a"), "not before it goes");
     lanes.pop();
@@ -130,7 +131,7 @@ fn everything_arrives_and_in_order_within_its_class() {
 struct World {
     seed: u64,
     random: fastrand::Rng,
-    order: Order,
+    order: Turns,
     lanes: Lanes,
     next: u64,
     connected: bool,
@@ -170,7 +171,7 @@ impl World {
         Self {
             seed,
             random: fastrand::Rng::with_seed(seed),
-            order: if seed % 4 == 0 { Order::InOrder } else { Order::LiveFirst },
+            order: if seed % 4 == 0 { Turns::InOrder } else { Turns::LiveFirst },
             lanes: Lanes::default(),
             next: 1,
             connected: false,
@@ -271,7 +272,7 @@ impl World {
         if self.sent.insert(entry.id.0) {
             let last = self.seen.iter().rev().find(|(_, historical)| *historical == entry.historical);
             assert!(last.is_none_or(|(last, _)| *last < entry.id.0), "seed {}: {last:?}, {entry:?}", self.seed);
-            if self.order == Order::InOrder {
+            if self.order == Turns::InOrder {
                 let last = self.seen.last();
                 assert!(last.is_none_or(|(last, _)| *last < entry.id.0), "seed {}: {last:?}, {entry:?}", self.seed);
             }

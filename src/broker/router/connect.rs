@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::deliver::is_outdated;
-use super::{Effects, Link, Loss, Now, Router};
+use super::{Effects, Link, Now, Router};
 use crate::broker::access::Access;
 use crate::broker::lanes::Lanes;
 use crate::broker::session::{Connection, LinkId, Session, Stage, packet_id};
 use crate::broker::topics::SessionKey;
 use crate::mqtt::wire::TOPIC_ALIAS_MAXIMUM;
 use crate::mqtt::{Ack, ConnAck, Connect, Packet, Publish, Reason, Version};
+use crate::status::Cause;
 use crate::store::QueueId;
 
 /// Whether a bridge of Mosquitto's tells here that it is up or down, by default also at the other end. That is not passed
@@ -198,21 +199,23 @@ impl Router {
                 session.queue.put_back(entry);
             }
         }
-        if let Some(connection) = &mut session.connection {
-            connection.outstanding += session.inflight_bytes;
-        }
+        let mut outstanding = 0;
         for inflight in &session.inflight {
             let packet = match &inflight.stage {
                 Stage::Published(entry) => {
-                    let publish = Publish { dup: true, ..entry.publish(trusted) };
+                    let publish = entry.publish(now.wall, trusted);
+                    outstanding += publish.message.size();
                     let retain = publish.retain && !is_outdated(&self.retained, &session.queue, entry, now);
-                    Packet::Publish(Publish { retain, ..publish })
+                    Packet::Publish(Publish { dup: true, retain, ..publish })
                 }
                 // PUBREL follows when the disk knows.
                 Stage::Received => continue,
                 Stage::Released { .. } => Packet::PubRel(Ack::ok(packet_id(inflight.seq))),
             };
             effects.send(link, packet);
+        }
+        if let Some(connection) = &mut session.connection {
+            connection.outstanding += outstanding;
         }
         // What is sent again for want of window was sent before, too.
         session.sent_before = session.sent_before.max(session.sent);
@@ -264,7 +267,7 @@ impl Router {
         let expiry = session.expiry;
         let lost = session.queue.disconnected(self.room.bound());
         self.paced.remove(&key);
-        self.lost(key, lost, Loss::TooSlow);
+        self.lost(key, lost, Cause::TooSlow);
         self.will_due(key, now, effects);
         if expiry == 0 {
             return self.end(key, now, effects);

@@ -79,11 +79,11 @@ impl Router {
                 self.settle(key, entry.id, entry.delivery.qos, oldest, effects);
                 continue;
             }
-            if let Some(connection) = session.connection.as_mut() {
-                connection.outstanding += entry.message.size();
-            }
             entry.delivery.retain &= !is_outdated(&self.retained, &session.queue, &entry, now);
-            let mut publish = entry.publish(connection.trusted);
+            let mut publish = entry.publish(now.wall, connection.trusted);
+            if let Some(connection) = session.connection.as_mut() {
+                connection.outstanding += publish.message.size();
+            }
             if qos > QoS::AtMostOnce {
                 // After a restart it may be the second time.
                 publish.dup = seq <= session.sent_before;

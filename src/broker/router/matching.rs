@@ -8,7 +8,7 @@ use crate::broker::session::Session;
 use crate::broker::share::Fitness;
 use crate::broker::topics::{Match, SessionKey, Subscriber};
 use crate::message::{Message, QoS};
-use crate::store::Delivery;
+use crate::store::{Delivery, NO_CLASS};
 
 /// The deliveries of one publish.
 #[derive(Debug, Default)]
@@ -94,6 +94,7 @@ pub(super) fn delivery(subscriber: &Subscriber, message: &Message) -> Delivery {
         retain: subscriber.options.retain_as_published && message.retain,
         subscription_ids: subscriber.id.into_iter().collect(),
         seq: 0,
+        class: NO_CLASS,
         share: None,
     }
 }

@@ -26,7 +26,7 @@ impl Router {
             .sessions
             .values()
             // A session that lives in RAM only is shown once it has lost something.
-            .filter(|s| s.durable.is_some() || s.dropped > 0)
+            .filter(|s| s.durable.is_some() || s.dropped.total() > 0)
             .map(|s| {
                 let inflight = s.published().next().filter(|entry| !s.queue.has_before(entry.id));
                 let oldest = inflight.or_else(|| s.queue.oldest()).map(|entry| entry.message.at);
@@ -40,7 +40,8 @@ impl Router {
                     catch_up: s.connection.and_then(|_| s.drain.expected(s.backlog())).filter(|_| s.backlog() > 0),
                     inflight: s.inflight.len(),
                     oldest: oldest.or_else(|| self.tail.oldest(s.durable.filter(|_| s.queue.len() > 0)?)),
-                    dropped: s.dropped,
+                    dropped: s.dropped.total(),
+                    causes: s.dropped.clone(),
                 }
             })
             .collect();
@@ -53,7 +54,8 @@ impl Router {
             retained: self.retained.published(),
             received: self.received,
             sent: self.sent,
-            dropped: self.dropped,
+            dropped: self.dropped.total(),
+            causes: self.dropped.clone(),
             refused: self.refused,
             queues,
         }
@@ -67,7 +69,7 @@ impl Router {
             self.sessions.values().filter(|s| s.connection.is_none() && !s.client_id.starts_with('$')).count();
         let queued: u64 = self.sessions.values().map(Session::depth).sum();
         sys::State {
-            dropped: self.dropped,
+            dropped: self.dropped.total(),
             connected,
             disconnected,
             expired: self.expired,

@@ -40,11 +40,12 @@ impl Router {
         if self.owing.is_empty() || !self.owing.contains(&key) {
             return;
         }
-        let stuck = self.full || self.tail.bytes() >= self.limits.tail;
+        let stuck = self.is_stuck();
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let hungry = session.owed.is_hungry() || session.queue.len() == 0;
         // What is on disk comes first, and what the disk does not take has to wait.
-        let waits = session.queue.is_spilling() || (stuck && session.durable.is_some());
+        let waits =
+            session.queue.is_spilling() || session.durable.is_some_and(|queue| stuck || self.full.contains(&queue));
         if session.connection.is_none() || !hungry || waits {
             return;
         }

@@ -8,19 +8,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Limits, Now, Router};
-use crate::broker::queue::{Bound, QueueFull};
+use crate::broker::queue::{Bound, QueueFull, Queued};
 use crate::broker::session::Session;
 use crate::broker::topics::SessionKey;
-
-/// Why somebody lost messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Loss {
-    TooSlow,
-    NoStore,
-    GaveWay,
-    /// It was delivered, and is not there for those who come later.
-    NotRetained,
-}
+use crate::message::QoS;
+use crate::status::{Cause, Causes};
+use crate::store::{Delivery, Lost, QueueId};
 
 /// The room that there is.
 #[derive(Debug)]
@@ -37,7 +30,7 @@ pub(super) struct Room {
 /// The losses that the log has not told yet: no client may fill it.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
-    by_client: BTreeMap<Arc<str>, (u64, Loss)>,
+    by_client: BTreeMap<Arc<str>, Causes>,
     told: Option<Instant>,
 }
 
@@ -78,10 +71,10 @@ impl Room {
 }
 
 impl Losses {
-    fn note(&mut self, client: &Arc<str>, n: u64, loss: Loss) {
+    fn note(&mut self, client: &Arc<str>, n: u64, cause: Cause) {
         match self.by_client.get_mut(client) {
-            Some((so_far, _)) => *so_far += n,
-            None => drop(self.by_client.insert(client.clone(), (n, loss))),
+            Some(causes) => causes.add(cause, n),
+            None => self.by_client.entry(client.clone()).or_default().add(cause, n),
         }
     }
 
@@ -92,25 +85,14 @@ impl Losses {
         }
         self.told = Some(now);
         let mut losses: Vec<_> = std::mem::take(&mut self.by_client).into_iter().collect();
-        losses.sort_by_key(|(_, (n, _))| std::cmp::Reverse(*n));
-        let name = |(client, (n, loss)): &(Arc<str>, (u64, Loss))| format!("{client} {n} ({})", loss.why());
+        losses.sort_by_key(|(_, causes)| std::cmp::Reverse(causes.total()));
+        let name = |(client, causes): &(Arc<str>, Causes)| format!("{client} {causes}");
         let named: Vec<_> = losses.iter().take(NAMES).map(name).collect();
         let more = match losses.len().saturating_sub(NAMES) {
             0 => String::new(),
             clients => format!(" and {clients} other clients"),
         };
         Some(format!("messages were dropped: {}{more}", named.join(", ")))
-    }
-}
-
-impl Loss {
-    fn why(self) -> &'static str {
-        match self {
-            Loss::TooSlow => "it reads too slowly: see max-queued",
-            Loss::NoStore => "the store takes no more",
-            Loss::GaveWay => "too old, or too many to keep: see max-size, max-age and max-per-client",
-            Loss::NotRetained => "not retained: see max-retained and max-retained-bytes",
-        }
     }
 }
 
@@ -138,7 +120,7 @@ impl Router {
         // What is kept on disk as well goes there sooner, and is not lost.
         let live = self.sessions.iter_mut().filter(|(_, s)| s.durable.is_none() && s.owed.is_hungry());
         let gone: Vec<_> = live.map(|(key, session)| (*key, session.queue.shorten(fair, queue_full))).collect();
-        gone.into_iter().for_each(|(key, n)| self.lost(key, n, Loss::TooSlow));
+        gone.into_iter().for_each(|(key, n)| self.lost(key, n, Cause::TooSlow));
         self.room.measure(queue, total, self.sessions.values());
     }
 
@@ -149,27 +131,61 @@ impl Router {
         let may = self.limits.queue_full == QueueFull::DropOldest && session.durable.is_none();
         if may && session.owed.is_hungry() {
             let gone = session.queue.shorten(bound, QueueFull::DropOldest);
-            self.lost(key, gone, Loss::TooSlow);
+            self.lost(key, gone, Cause::TooSlow);
         }
     }
 
     /// Counts deliveries that a session lost.
-    pub(super) fn lost(&mut self, key: SessionKey, n: u64, loss: Loss) {
+    pub(super) fn lost(&mut self, key: SessionKey, n: u64, cause: Cause) {
         if n == 0 {
             return;
         }
-        self.dropped += n;
+        self.dropped.add(cause, n);
         if let Some(session) = self.sessions.get_mut(&key) {
-            session.dropped += n;
-            self.losses.note(&session.client_id, n, loss);
+            session.dropped.add(cause, n);
+            self.losses.note(&session.client_id, n, cause);
+        }
+    }
+
+    /// Whether no more can wait in RAM for the disk.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.tail.bytes() >= self.limits.tail
+    }
+
+    /// Why a session cannot have this delivery now: its queue takes nothing new, or nothing can wait for the disk.
+    pub(super) fn misses(&self, key: SessionKey, delivery: &Delivery) -> Option<Cause> {
+        let queue = self.sessions.get(&key)?.durable.filter(|_| delivery.qos > QoS::AtMostOnce)?;
+        if self.full.contains(&queue) {
+            return Some(Cause::Refused);
+        }
+        self.is_stuck().then_some(Cause::NoStore)
+    }
+
+    /// Takes over what gave way in the store, and which queues take nothing new.
+    pub(super) fn gave_way(&mut self, dropped: &[(QueueId, Lost)], full: Vec<QueueId>) {
+        self.full = full.into_iter().collect();
+        dropped.iter().for_each(|(queue, lost)| self.gone_from_disk(*queue, *lost));
+    }
+
+    /// Takes over what a queue lost in the store.
+    pub(super) fn gone_from_disk(&mut self, queue: QueueId, lost: Lost) {
+        let Some(key) = self.by_queue.get(&queue).copied() else {
+            return self.dropped.add(lost.cause, lost.entries);
+        };
+        self.lost(key, lost.entries, lost.cause);
+        if let Some(session) = self.sessions.get_mut(&key) {
+            // What is on its way goes on.
+            let gone = |e: &&Queued| e.id <= lost.until && e.delivery.class >= lost.class;
+            let on_way = session.published().filter(gone).count() as u64;
+            session.queue.dropped(Lost { entries: lost.entries.saturating_sub(on_way), ..lost });
         }
     }
 
     /// Counts a message that its publisher wanted to be retained, and for which there is no room.
     pub(super) fn not_retained(&mut self, from: Option<SessionKey>) {
-        self.dropped += 1;
+        self.dropped.add(Cause::NotRetained, 1);
         let publisher = from.and_then(|key| self.sessions.get(&key)).map(|session| session.client_id.clone());
-        self.losses.note(&publisher.unwrap_or_else(|| "the gateway itself".into()), 1, Loss::NotRetained);
+        self.losses.note(&publisher.unwrap_or_else(|| "the gateway itself".into()), 1, Cause::NotRetained);
     }
 
     /// Gives back the memory of bursts that are over.
@@ -208,15 +224,15 @@ mod tests {
     fn the_log_names_who_lost_most_and_not_too_often() {
         let (mut losses, now) = (Losses::default(), Instant::now());
         assert_eq!(losses.tell(now), None);
-        losses.note(&"slow".into(), 2, Loss::TooSlow);
-        losses.note(&"slow".into(), 3, Loss::TooSlow);
-        losses.note(&"away".into(), 9, Loss::NoStore);
+        losses.note(&"slow".into(), 2, Cause::TooSlow);
+        losses.note(&"slow".into(), 3, Cause::TooSlow);
+        losses.note(&"away".into(), 9, Cause::NoStore);
         let said = losses.tell(now).unwrap();
         assert_eq!(
             said,
-            "messages were dropped: away 9 (the store takes no more), slow 5 (it reads too slowly: see max-queued)"
+            "messages were dropped: away 9 (the store cannot write), slow 5 (it reads too slowly: see max-queued)"
         );
-        (0..10).for_each(|n| losses.note(&format!("c{n}").into(), 1, Loss::GaveWay));
+        (0..10).for_each(|n| losses.note(&format!("c{n}").into(), 1, Cause::StoreSize));
         assert_eq!(losses.tell(now + TELL_EVERY / 2), None);
         assert!(losses.tell(now + TELL_EVERY).unwrap().ends_with(" and 2 other clients"));
         assert_eq!(losses.tell(now + 2 * TELL_EVERY), None);

@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::room::Loss;
 use super::{Effects, Now, Publisher, Router, Waiter};
 use crate::broker::queue::{Bound, Queued};
-use crate::broker::session::Session;
 use crate::broker::topics::SessionKey;
 use crate::message::{Message, QoS};
 use crate::mqtt::Reason;
+use crate::status::Cause;
 use crate::store::tail::{Entering, With};
 use crate::store::{Delivery, EntryId, QueueId};
 
@@ -86,22 +85,21 @@ impl Router {
         self.received += u64::from(!message.topic.starts_with("$SYS/"));
         self.find_matches(from, &message);
         let mut matches = std::mem::take(&mut self.matches);
-        let stuck = self.tail.bytes() >= self.limits.tail;
-        if self.full || stuck {
-            let sessions = &self.sessions;
+        let stuck = self.is_stuck();
+        if stuck || !self.full.is_empty() {
             let kept = stuck && message.retain;
-            if publisher.is_some() && (kept || matches.all().any(|(key, d)| misses(sessions.get(key), d))) {
+            if publisher.is_some() && (kept || matches.all().any(|(key, d)| self.misses(*key, d).is_some())) {
                 self.matches = matches;
                 return Err(Reason::QUOTA_EXCEEDED);
             }
             // The gateway's own readings go to those who listen now; the durable queues miss them, and it is counted.
             let mut missed = Vec::new();
             matches.retain(|key, delivery| {
-                let misses = misses(sessions.get(&key), delivery);
-                missed.extend(misses.then_some(key));
-                !misses
+                let cause = self.misses(key, delivery);
+                missed.extend(cause.map(|cause| (key, cause)));
+                cause.is_none()
             });
-            missed.into_iter().for_each(|key| self.lost(key, 1, Loss::NoStore));
+            missed.into_iter().for_each(|(key, cause)| self.lost(key, 1, cause));
         }
         self.pay_before(&matches, &message, now);
         // A reading is read anew after a restart; what clients publish is not, and has to be kept.
@@ -141,10 +139,13 @@ impl Router {
     ) -> bool {
         let id = self.new_entry();
         let bound = terms.bound.unwrap_or(self.room.bound());
+        let class = self.classes.of(&message.topic);
         let (mut open, mut urgent) = (Vec::new(), terms.urgent);
         for (key, delivery) in deliveries {
-            open.extend(self.enqueue(*key, id, message, delivery.clone(), bound));
-            urgent |= self.sessions.get(key).is_some_and(|s| s.waits_for_disk(delivery.qos));
+            let qos = delivery.qos;
+            let delivery = Delivery { class, ..delivery.clone() };
+            open.extend(self.enqueue(*key, id, message, delivery, bound));
+            urgent |= self.sessions.get(key).is_some_and(|s| s.waits_for_disk(qos));
         }
         let held = terms.retain || !open.is_empty();
         // No reader can spare the disk this one, and whoever publishes one after the other waits for each. Many together
@@ -226,12 +227,12 @@ impl Router {
         match durable {
             Some(_) => {
                 let lost = session.queue.push_durable(entry, bound);
-                self.lost(key, lost, Loss::TooSlow);
+                self.lost(key, lost, Cause::TooSlow);
             }
             None if session.connection.is_none() => {} // QoS 0 is not kept for those who are away
             None => {
                 if !session.queue.push(entry, bound) {
-                    self.lost(key, 1, Loss::TooSlow);
+                    self.lost(key, 1, Cause::TooSlow);
                 }
             }
         }
@@ -243,9 +244,4 @@ impl Router {
         self.next_entry = EntryId(id.0 + 1);
         id
     }
-}
-
-/// Whether a session would need the store for this delivery, which takes no more.
-fn misses(session: Option<&Session>, delivery: &Delivery) -> bool {
-    delivery.qos > QoS::AtMostOnce && session.is_some_and(|s| s.durable.is_some())
 }

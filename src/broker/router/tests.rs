@@ -13,8 +13,9 @@ use std::collections::HashMap;
 use std::num::NonZeroU16;
 
 use super::*;
+use crate::clock::Timestamp;
 use crate::mqtt::{Ack, ConnAck, Connect, Publish, RetainHandling, Subscribe, SubscribeOptions, Version, Will};
-use crate::store::{Delivery, Depth, Entry, Handshake};
+use crate::store::{Delivery, Depth, Entry, Handshake, NO_CLASS};
 
 const LIMITS: Limits = Limits {
     commit: Duration::from_millis(200),
@@ -52,7 +53,7 @@ impl World {
     }
 
     fn recovered(recovered: Recovered, access: Access) -> Self {
-        Self::at(Now { instant: Instant::now(), wall: Timestamp(1_000_000) }, recovered, access)
+        Self::at(Now { instant: Instant::now(), wall: Timestamp(1_000_000).into() }, recovered, access)
     }
 
     fn at(now: Now, recovered: Recovered, access: Access) -> Self {
@@ -112,7 +113,7 @@ impl World {
     /// Lets time pass and hands the due batch to the disk, without finishing it.
     fn window(&mut self) {
         self.now.instant += LIMITS.commit;
-        self.now.wall.0 += 200;
+        self.now.wall.wall.0 += 200;
         self.apply(Event::Tick);
     }
 
@@ -151,7 +152,7 @@ impl World {
                 None => self.wills.remove(&client_id),
             };
         }
-        self.apply(Event::Store(store::Event::Committed { dropped: Vec::new(), full: false }));
+        self.apply(Event::Store(store::Event::Committed { dropped: Vec::new(), full: Vec::new() }));
     }
 
     fn commit(&mut self) {
@@ -214,7 +215,7 @@ fn connect(client_id: &str, expiry: u32) -> Connect {
 }
 
 fn publish(id: Option<u16>, qos: QoS, topic: &str) -> Packet {
-    let message = Message { qos, at: Timestamp(1_000_000), ..Message::new(topic, "x") };
+    let message = Message { qos, at: Timestamp(1_000_000).into(), ..Message::new(topic, "x") };
     packet_of(id, message)
 }
 
@@ -409,7 +410,14 @@ fn the_store_s_sessions_come_back_after_a_restart() {
     let depth = Depth { entries: 1, oldest: None, first: 7, last: 7 };
     let recovered = Recovered { next_id: EntryId(50), sessions: vec![(saved, depth)], ..Recovered::default() };
     let mut world = World::recovered(recovered, Access::default());
-    let delivery = Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: 7, share: None };
+    let delivery = Delivery {
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        subscription_ids: Vec::new(),
+        seq: 7,
+        class: NO_CLASS,
+        share: None,
+    };
     let old = Entry { id: EntryId(49), message: Arc::new(Message::new("old", "x")), delivery };
     world.disk.push((QueueId(4), old));
     world.apply(Event::Publish(Message::new("t", "x")));
@@ -549,7 +557,7 @@ fn a_full_store_refuses_and_nothing_is_acknowledged() {
     world.gone(1);
     world.open(2, connect("five", 0));
     world.open(3, Connect { version: Version::V311, ..connect("three", 0) });
-    world.apply(Event::Store(store::Event::Committed { dropped: Vec::new(), full: true }));
+    world.apply(Event::Store(store::Event::Committed { dropped: Vec::new(), full: vec![QueueId(1)] }));
     let refused = Ack { id: pid(7), reason: Reason::QUOTA_EXCEEDED };
     assert_eq!(world.publish(2, 7, "t"), [Packet::PubAck(refused)]);
     assert_eq!(world.publish(3, 7, "t"), []);
@@ -707,7 +715,7 @@ fn time_away_before_a_restart_counts_for_a_session_s_end() {
         user: None,
         queue: QueueId(1),
         expiry: 60,
-        left: Some(Timestamp(1_000_000 - 50_000)),
+        left: Some(Timestamp(1_000_000 - 50_000).into()),
         sent: 0,
         subscriptions: Vec::new(),
     };

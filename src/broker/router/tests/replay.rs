@@ -1,11 +1,11 @@
 //! How an uplink is sent what waits for it.
 
 use super::*;
-use crate::broker::replay::Order;
+use crate::broker::replay::Turns;
 use crate::broker::session::packet_id;
 use crate::rate::Rate;
 
-const LIVE_FIRST: Replay = Replay { order: Order::LiveFirst, backlog_rate: None, numbered: false };
+const LIVE_FIRST: Replay = Replay { order: Turns::LiveFirst, backlog_rate: None, numbered: false };
 const UPLINK: u64 = 1;
 
 /// A world with an uplink that was there once, and is away.
@@ -170,7 +170,7 @@ fn the_backlog_goes_at_its_rate_and_what_is_live_at_once() {
         let at = world.router.hurry(world.now, &mut world.effects).expect("the backlog waits for its time");
         assert_eq!((at - world.now.instant).as_millis(), 500);
         world.now.instant = at;
-        world.apply(Event::Store(store::Event::Committed { dropped: Vec::new(), full: false }));
+        world.apply(Event::Store(store::Event::Committed { dropped: Vec::new(), full: Vec::new() }));
         assert_eq!(sent(&mut world), [format!("b{n}/{n}!")]);
     }
 }
