@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 use crate::message::{Message, Properties, QoS};
 use crate::mqtt::topic;
 
@@ -37,6 +37,9 @@ pub struct Record {
     /// When it entered the broker; now, when nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
+    /// The clock that told `at` had not been set yet.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unsynced: bool,
     /// What MQTT 5 carries beside it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub properties: Option<Box<Properties>>,
@@ -63,7 +66,8 @@ impl Record {
             payload_base64,
             qos: Some(message.qos),
             retain: message.retain,
-            at: Some(message.at),
+            at: Some(message.at.wall),
+            unsynced: !message.at.trusted,
             properties: message.properties.clone(),
             ..Self::default()
         }
@@ -105,7 +109,8 @@ impl Record {
             payload,
             qos: self.qos.unwrap_or(QoS::AtLeastOnce),
             retain: self.retain,
-            at: self.at.unwrap_or_else(Timestamp::now),
+            at: self.at.map_or_else(Moment::now, |at| Moment { trusted: !self.unsynced, ..at.into() }),
+            timed: false,
             properties: self.properties.clone(),
         })
     }
@@ -162,6 +167,8 @@ mod tests {
         for message in [text, bytes, empty] {
             let line = Record::new(&message).json();
             assert_eq!(line.matches('\n').count(), 1, "{line}");
+            // The time since this computer was started is of no use outside of it.
+            let message = Message { at: message.at.wall.into(), ..message };
             assert_eq!(Record::read(&line).unwrap().message().unwrap(), message, "{line}");
         }
     }
@@ -194,7 +201,7 @@ mod tests {
 
     #[test]
     fn csv_quotes_what_would_break_it() {
-        let message = Message { at: Timestamp(0), ..Message::new("a", "{\"v\":1,\"q\":\"good\"}\n") };
+        let message = Message { at: Timestamp(0).into(), ..Message::new("a", "{\"v\":1,\"q\":\"good\"}\n") };
         let row = Record { queue: Some("$uplink/cloud".into()), id: Some(7), ..Record::new(&message) }.csv();
         let payload = "\"{\"\"v\"\":1,\"\"q\"\":\"\"good\"\"}\n\"";
         assert_eq!(row, format!("$uplink/cloud,7,1970-01-01T00:00:00.000Z,a,1,false,{payload},,,,\r\n"));

@@ -93,13 +93,13 @@ impl Inspect {
         let mut usage = Usage::default();
         self.entries(queue, |entry| {
             let message = &entry.message;
-            if before.is_some_and(|before| message.at >= before) {
+            if before.is_some_and(|before| message.at.wall >= before) {
                 return Ok::<_, OpenError>(false);
             }
             usage.entries += 1;
             usage.bytes += (message.topic.len() + message.payload.len()) as u64;
-            usage.oldest.get_or_insert(message.at);
-            usage.newest = Some(message.at);
+            usage.oldest.get_or_insert(message.at.wall);
+            usage.newest = Some(message.at.wall);
             usage.until = entry.id;
             Ok(true)
         })?;

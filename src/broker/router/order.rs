@@ -130,7 +130,7 @@ impl Router {
 
     fn retained_before(&self, filter: &str, before: Option<Timestamp>, now: Now) -> Vec<Arc<str>> {
         let found = self.retained.after(filter, None, now.wall, usize::MAX, usize::MAX).messages;
-        let is_older = |message: &&Arc<Message>| before.is_none_or(|before| message.at < before);
+        let is_older = |message: &&Arc<Message>| before.is_none_or(|before| message.at.wall < before);
         found.iter().filter(is_older).map(|message| message.topic.clone()).collect()
     }
 

@@ -77,7 +77,7 @@ impl Report {
                 bytes,
                 oldest,
                 newest,
-                left: session.left,
+                left: session.left.map(|at| at.wall),
                 subscriptions: session.subscriptions.iter().map(|s| s.filter.clone()).collect(),
             });
         }
