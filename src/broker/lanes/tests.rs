@@ -10,8 +10,14 @@ const WINDOW: usize = 3;
 const LOAD: usize = 3;
 
 fn entry(id: u64) -> Queued {
-    let delivery =
-        Delivery { qos: QoS::AtLeastOnce, retain: false, subscription_ids: Vec::new(), seq: id, class: NO_CLASS, share: None };
+    let delivery = Delivery {
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        subscription_ids: Vec::new(),
+        seq: id,
+        class: NO_CLASS,
+        share: None,
+    };
     Queued { id: EntryId(id), message: Arc::new(Message::new("t", "x")), delivery, historical: false }
 }
 

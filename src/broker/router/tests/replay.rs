@@ -31,7 +31,7 @@ fn uplink(world: &mut World, replay: Replay, window: usize) {
 }
 
 fn reading(world: &mut World, topic: &str, payload: impl Into<bytes::Bytes>) {
-    world.apply(Event::Publish(Message { at: Timestamp(1_000_000), ..Message::new(topic, payload) }));
+    world.apply(Event::Publish(Message { at: Timestamp(1_000_000).into(), ..Message::new(topic, payload) }));
 }
 
 /// What was sent, as `payload/seq`, with a `!` when it is historical and an `r` when it is to be retained.
@@ -115,7 +115,7 @@ fn an_acknowledgement_of_what_overtook_leaves_what_it_overtook_on_the_disk() {
 fn an_older_value_does_not_become_the_retained_one() {
     let mut world = world(8);
     let keep = |world: &mut World, topic: &str, payload: &'static str| {
-        world.apply(Event::Publish(Message { at: Timestamp(1_000_000), ..Message::retained(topic, payload) }));
+        world.apply(Event::Publish(Message { at: Timestamp(1_000_000).into(), ..Message::retained(topic, payload) }));
     };
     (0..6).for_each(|_| reading(&mut world, "x", "x"));
     for (topic, payload) in [("a", "a1"), ("b", "b1"), ("c", "c1"), ("c", "c2")] {
