@@ -12,6 +12,7 @@ mod simulator;
 mod install;
 mod uplink;
 mod outage;
+mod replay;
 mod store_cli;
 mod end_to_end;
 

@@ -177,7 +177,7 @@ impl World {
         Self {
             seed,
             random: fastrand::Rng::with_seed(seed),
-            order: if seed % 4 == 0 { Turns::InOrder } else { Turns::LiveFirst },
+            order: if seed.is_multiple_of(4) { Turns::InOrder } else { Turns::LiveFirst },
             lanes: Lanes::default(),
             next: 1,
             connected: false,
