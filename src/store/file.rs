@@ -10,16 +10,22 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 
+use super::books::Books;
+use super::migration;
 use super::renewal::{self, beside};
 use super::salvage;
-use super::tables::{Books, Bounds, Tables};
+use super::tables::{Bounds, Tables};
 use super::{QueueId, Recovered, Session};
 
 /// The schema, step by step: step n leads from `user_version` n to n + 1.
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0001-queues-sessions-retained.sql"),
     include_str!("../../migrations/0002-handshakes-wills.sql"),
+    include_str!("../../migrations/0003-runs.sql"),
 ];
+
+/// The step after whose SQL the entries of earlier schemas become runs.
+const RUNS: usize = 2;
 
 /// `PRAGMA application_id` of a store: "FPst".
 const APPLICATION_ID: i32 = 0x4650_7374;
@@ -223,6 +229,9 @@ fn connect(path: &Path) -> Result<Connection, Refused> {
     for (n, step) in MIGRATIONS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(step)?;
+        if n == RUNS {
+            migration::entries_to_runs(&transaction)?;
+        }
         transaction.pragma_update(None, "user_version", n as i64 + 1)?;
         transaction.commit()?;
     }

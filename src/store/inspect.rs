@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::file::{connect_to_read, unreadable};
+use super::page::Page;
 use super::tables::{Bounds, Tables};
 use super::{Entry, EntryId, OpenError, QueueId, Recovered, WhenFull};
 use crate::clock::Timestamp;
@@ -73,7 +74,7 @@ impl Inspect {
     ) -> Result<(), E> {
         let mut after = EntryId(0);
         loop {
-            let page = self.tables.load(queue, after, PAGE, PAGE_BYTES);
+            let page = self.tables.load(Page { queue, after, limit: PAGE, max_bytes: PAGE_BYTES });
             let (entries, complete) = page.map_err(|e| E::from(self.unreadable(&e)))?;
             for entry in entries {
                 after = entry.id;

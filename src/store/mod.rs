@@ -4,10 +4,14 @@
 //! them to be durable; an entry that all its queues acknowledge before the commit window ends never touches the disk.
 //! [`Store`] is a thread that owns the one SQLite connection: each batch is one transaction, and `answer` tells when
 //! the disk hangs in one, `space` how much room there is on it, and `loss` who lost what. `tables`, `removal` and
-//! `age` are what a transaction does, `file` is how the database is opened, `renewal` and `salvage` how a damaged one is
-//! replaced and what is read from it. [`Inspect`] looks into the file from outside, and copies it.
+//! `age` are what a transaction does, `page` is what is read, `file` is how the database is opened, `recovery` what it holds
+//! then, `renewal` and `salvage` how a damaged one is replaced and what is read from it. [`Inspect`]
+//! looks into the file from outside, and copies it.
 //!
-//! A message is stored once, however many queues want it. Entry ids only ever grow, over restarts too, and order all queues.
+//! A message is a row, however many queues want it; what a queue has to know of it stands with that of its neighbours in one
+//! row, a run (`runs`). `books` knows in RAM how much each queue holds. An acknowledgement shortens runs, and the messages
+//! that no queue holds any more go with them, or a little later (`waste`). Entry ids only ever grow, over restarts too, and
+//! order all queues.
 
 pub mod tail;
 pub mod class;
@@ -18,10 +22,17 @@ mod answer;
 mod space;
 mod loss;
 mod tables;
+mod books;
+mod runs;
+mod list;
+mod page;
 mod removal;
+mod waste;
 mod age;
 mod rows;
 mod file;
+mod recovery;
+mod migration;
 mod renewal;
 mod salvage;
 mod inspect;

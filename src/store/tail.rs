@@ -16,6 +16,10 @@ use tokio::time::Instant;
 use super::{Append, Batch, Delivery, EntryId, Handshake, QueueId, Session, Will};
 use crate::message::Message;
 
+/// What was acknowledged and is still on the disk is sent again when the gateway is killed: no more than this of a fast
+/// reader, besides what it acknowledges during one write.
+const MOST_UNWRITTEN: usize = 500;
+
 /// The tail. `W` is who waits for an entry to be durable.
 #[derive(Debug)]
 pub struct Tail<W> {
@@ -40,6 +44,8 @@ pub struct Tail<W> {
     wills_entered: usize,
     /// See [`Tail::urgent_at`].
     urgent: bool,
+    /// Acknowledgements that the disk does not know of.
+    unwritten: usize,
     /// When the last batch was taken.
     taken: Option<Instant>,
 }
@@ -89,6 +95,7 @@ impl<W> Default for Tail<W> {
             waiting_written: Vec::new(),
             wills_entered: 0,
             urgent: false,
+            unwritten: 0,
             taken: None,
         }
     }
@@ -123,6 +130,7 @@ impl<W> Tail<W> {
         }
         // What is on disk, or on its way there, has to be deleted there.
         if !in_tail || written {
+            self.unwritten += 1;
             if oldest {
                 self.acked.insert(queue, id);
             } else {
@@ -172,8 +180,14 @@ impl<W> Tail<W> {
     /// When the next batch should be taken because somebody waits for it who cannot be served otherwise, as no
     /// acknowledgement will spare it: at once, but a quarter of the window after the last, to spare the disk.
     pub fn urgent_at(&self, window: Duration, now: Instant) -> Option<Instant> {
-        let urgent = self.urgent && !self.is_writing();
-        urgent.then(|| self.taken.map_or(now, |taken| taken + window / 4))
+        if self.is_writing() {
+            return None;
+        }
+        // Not sparing the disk here spares the line after a kill.
+        if self.unwritten >= MOST_UNWRITTEN {
+            return Some(now);
+        }
+        self.urgent.then(|| self.taken.map_or(now, |taken| taken + window / 4))
     }
 
     /// Notes that a kept session ended; its queue goes with it. Returns whom to tell.
@@ -264,7 +278,7 @@ impl<W> Tail<W> {
             wills: std::mem::take(&mut self.wills).into_iter().collect(),
             purged: std::mem::take(&mut self.purged),
         };
-        self.urgent = false;
+        (self.urgent, self.unwritten) = (false, 0);
         self.taken = Some(now);
         if batch.is_empty() {
             return None;
@@ -428,6 +442,20 @@ mod tests {
         tail.ack(Q1, EntryId(6), true);
         let batch = tail.take(WINDOW, now, |_| true).unwrap();
         assert_eq!((batch.acked, batch.acked_single), (vec![(Q1, EntryId(6))], vec![(Q1, EntryId(7))]));
+    }
+
+    #[test]
+    fn many_acknowledgements_do_not_wait_for_the_window() {
+        let (mut tail, now) = (Tail::<u64>::default(), Instant::now());
+        tail.take(WINDOW, now, |_| true);
+        for id in 1..500 {
+            tail.ack(Q1, EntryId(id), true);
+        }
+        assert_eq!(tail.urgent_at(WINDOW, now), None);
+        tail.ack(Q1, EntryId(500), true);
+        assert_eq!(tail.urgent_at(WINDOW, now), Some(now));
+        assert_eq!(tail.take(WINDOW, now, |_| true).unwrap().acked, [(Q1, EntryId(500))]);
+        assert_eq!(tail.urgent_at(WINDOW, now), None);
     }
 
     #[test]

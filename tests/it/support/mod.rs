@@ -4,6 +4,8 @@
 pub mod authority;
 pub mod broker;
 pub mod cable;
+pub mod compiled;
+pub mod faults;
 pub mod browser;
 pub mod gateway;
 pub mod line;
@@ -20,6 +22,7 @@ pub use authority::Authority;
 pub use broker::Mosquitto;
 pub use browser::Browser;
 pub use cable::Cable;
+pub use faults::Faults;
 #[allow(unused_imports, reason = "as above")]
 pub use gateway::Gateway;
 pub use line::Line;
