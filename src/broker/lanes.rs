@@ -1,6 +1,6 @@
 //! What waits for one session: a queue, and beside it a lane for what overtakes it. Pure.
 //!
-//! Read in order, everything is in the queue. Read live first ([`Turns::LiveFirst`]), what comes while the reader is
+//! Read in order, everything is in the queue. Read live first ([`Precedence::LiveFirst`]), what comes while the reader is
 //! connected waits in `live`, in RAM, and goes before the queue, which is then the *backlog*. When `live` has grown to
 //! its bound, and when the reader leaves, its oldest join the backlog at its end: so ids ascend within each lane, and all
 //! of the backlog are older than all of `live`. What was sent and finds no window at the next connection waits before
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::overtaken::Overtaken;
 use super::queue::{Bound, Queue, QueueFull, Queued};
-use super::replay::Turns;
+use super::replay::Precedence;
 use crate::message::{Message, QoS};
 use crate::store::{EntryId, Lost};
 
@@ -24,7 +24,7 @@ const CLEARED: usize = 10_000;
 /// The lanes.
 #[derive(Debug, Default)]
 pub struct Lanes {
-    order: Turns,
+    order: Precedence,
     connected: bool,
     /// Entries before this one had entered when the reader connected.
     since: EntryId,
@@ -62,7 +62,7 @@ impl Lanes {
     }
 
     /// A reader is there, and wants what waits in this order. `next` is the entry that will enter next.
-    pub fn connected(&mut self, order: Turns, next: EntryId) {
+    pub fn connected(&mut self, order: Precedence, next: EntryId) {
         (self.order, self.since, self.connected) = (order, next, true);
     }
 
@@ -135,7 +135,7 @@ impl Lanes {
             return Some(entry);
         }
         let mut entry = self.backlog.pop()?;
-        entry.historical = self.order == Turns::LiveFirst || entry.id < self.since;
+        entry.historical = self.order == Precedence::LiveFirst || entry.id < self.since;
         if entry.delivery.seq > 0 {
             self.overtaken.passed(entry.delivery.seq);
         }
@@ -144,7 +144,7 @@ impl Lanes {
 
     /// Puts an entry back that [`Lanes::pop`] took, the newest first.
     pub fn put_back(&mut self, entry: Queued) {
-        if self.order == Turns::InOrder {
+        if self.order == Precedence::InOrder {
             return self.backlog.put_back(entry);
         }
         self.again_bytes += entry.message.size();
@@ -159,13 +159,13 @@ impl Lanes {
 
     /// Whether what is live goes first.
     pub fn is_live_first(&self) -> bool {
-        self.order == Turns::LiveFirst
+        self.order == Precedence::LiveFirst
     }
 
     /// How many entries wait that were not sent when they were fresh.
     pub fn backlog(&self) -> u64 {
         let fresh =
-            if self.connected && self.order == Turns::InOrder { self.backlog.newer_than(self.since) } else { 0 };
+            if self.connected && self.order == Precedence::InOrder { self.backlog.newer_than(self.since) } else { 0 };
         self.backlog.len().saturating_sub(fresh)
     }
 
@@ -279,7 +279,7 @@ impl Lanes {
 
     /// Whether what comes now goes before what waits.
     fn overtakes(&self) -> bool {
-        self.connected && self.order == Turns::LiveFirst
+        self.connected && self.order == Precedence::LiveFirst
     }
 
     fn is_live_full(&self, bound: Bound) -> bool {

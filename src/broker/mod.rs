@@ -96,13 +96,13 @@ impl Broker {
         self.open(Some(replay)).await
     }
 
-    /// A connection; `trusted` is how one of the gateway's own parts reads, and none for a client.
-    pub(super) async fn open(&self, trusted: Option<Replay>) -> Link {
+    /// Opens a connection: of a client, or of an own part, with how that reads.
+    pub(super) async fn open(&self, own: Option<Replay>) -> Link {
         let id = LinkId(self.links.fetch_add(1, Ordering::Relaxed));
         let (sender, packets) = mailbox();
         // When the router is gone the sender goes with the error, and the link is closed from its beginning.
-        let _ = self.inputs.send(Input::Open { link: id, packets: sender, trusted }).await;
-        let traffic = trusted.is_none().then(|| self.traffic.clone());
+        let _ = self.inputs.send(Input::Open { link: id, packets: sender, own }).await;
+        let traffic = own.is_none().then(|| self.traffic.clone());
         Link::new(id, (self.inputs.clone(), self.room.clone()), packets, traffic)
     }
 

@@ -62,8 +62,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// What happens to the router.
 #[derive(Debug)]
 pub enum Event {
-    /// A connection was opened; `trusted` when it is one of the gateway's own parts, which is sent things so.
-    Opened { link: LinkId, trusted: Option<Replay> },
+    /// A connection was opened; `own` when it is one of the gateway's parts, with how that reads.
+    Opened { link: LinkId, own: Option<Replay> },
     /// A packet came.
     Packet { link: LinkId, packet: Packet },
     /// The connection has written this many bytes of messages to its wire.
@@ -218,7 +218,7 @@ pub struct Router {
 
 #[derive(Clone, Copy, Debug)]
 struct Link {
-    trusted: Option<Replay>,
+    own: Option<Replay>,
     session: Option<SessionKey>,
 }
 
@@ -275,8 +275,8 @@ impl Router {
     /// Takes an event and adds what follows from it to `effects`.
     pub fn apply(&mut self, event: Event, now: Now, effects: &mut Effects) {
         match event {
-            Event::Opened { link, trusted } => {
-                self.links.insert(link, Link { trusted, session: None });
+            Event::Opened { link, own } => {
+                self.links.insert(link, Link { own, session: None });
             }
             Event::Packet { link, packet } => self.packet(link, packet, now, effects),
             Event::Drained { link, bytes } => {

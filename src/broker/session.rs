@@ -9,7 +9,7 @@ use super::drain::Drain;
 use super::lanes::Lanes;
 use super::owed::Owed;
 use super::queue::Queued;
-use super::replay::{Replay, Turns};
+use super::replay::{Precedence, Replay};
 use crate::clock::Moment;
 use crate::message::QoS;
 use crate::mqtt::{PacketId, SubscribeOptions, Version, Will};
@@ -80,6 +80,8 @@ pub struct Connection {
     pub trusted: bool,
     /// How many deliveries may be in flight.
     pub window: usize,
+    /// How many bytes of one of the gateway's own parts; the last delivery may be too many.
+    pub window_bytes: usize,
     /// Bytes of messages handed to the connection and not yet known to be on the wire.
     pub outstanding: usize,
 }
@@ -246,14 +248,15 @@ impl Session {
         self.queue.connected(replay.order, next);
         self.numbered = replay.numbered;
         self.drain = Drain::default();
-        let paced = replay.backlog_rate.filter(|_| replay.order == Turns::LiveFirst);
+        let paced = replay.backlog_rate.filter(|_| replay.order == Precedence::LiveFirst);
         self.backlog_bucket = paced.map(|rate| Bucket::new(rate, now));
     }
 
     /// Whether one more of the backlog may be in flight: a part of the window stays for what overtakes it, which
     /// otherwise would wait for the backlog's acknowledgements.
-    pub fn may_send_backlog(&self, connection: &Connection) -> bool {
-        !self.queue.is_live_first() || self.inflight.len() < connection.window - connection.window / 4
+    pub fn may_send_backlog(&self, connection: &Connection, bytes: usize) -> bool {
+        let (window, bytes) = (connection.window - connection.window / 4, bytes - bytes / 4);
+        !self.queue.is_live_first() || self.inflight.len() < window && self.inflight_bytes < bytes
     }
 
     /// The entries that were sent and are not done, in order.

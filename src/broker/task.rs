@@ -24,7 +24,7 @@ use crate::status;
 use crate::store::Store;
 
 /// Entries and bytes read back from the store at once.
-const LOAD_ENTRIES: usize = 512;
+const LOAD_ENTRIES: usize = 2048;
 const LOAD_BYTES: usize = 1 << 20;
 /// How long stopping waits for a disk that does not take what is open.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,7 +34,7 @@ const STATUS_EVERY: Duration = Duration::from_millis(250);
 /// What reaches the router's task.
 #[derive(Debug)]
 pub(super) enum Input {
-    Open { link: LinkId, packets: mailbox::Sender, trusted: Option<Replay> },
+    Open { link: LinkId, packets: mailbox::Sender, own: Option<Replay> },
     Packets(LinkId, Vec<Packet>, OwnedSemaphorePermit),
     Drained(LinkId, usize),
     Gone(LinkId),
@@ -150,9 +150,9 @@ impl Task {
 
     fn take(&mut self, input: Input, now: Now, effects: &mut Effects) {
         let event = match input {
-            Input::Open { link, packets, trusted } => {
+            Input::Open { link, packets, own } => {
                 self.links.insert(link, packets);
-                Event::Opened { link, trusted }
+                Event::Opened { link, own }
             }
             Input::Packets(link, packets, _permit) => {
                 for packet in packets {

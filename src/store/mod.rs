@@ -3,7 +3,7 @@
 //! Two halves. [`tail`] is pure and lives in the broker's router: entries newer than the last commit, and who waits for
 //! them to be durable; an entry that all its queues acknowledge before the commit window ends never touches the disk.
 //! [`Store`] is a thread that owns the one SQLite connection: each batch is one transaction, and `answer` tells when
-//! the disk hangs in one, `space` how much room there is on it, and `loss` who lost what. `tables`, `removal` and
+//! the disk hangs in one, `space` how much room there is on it, `wear` how much is written, and `loss` who lost what. `tables`, `removal` and
 //! `age` are what a transaction does, `page` is what is read, `file` is how the database is opened, `recovery` what it holds
 //! then, `renewal` and `salvage` how a damaged one is replaced and what is read from it. [`Inspect`]
 //! looks into the file from outside, and copies it.
@@ -16,10 +16,12 @@
 pub mod tail;
 pub mod class;
 mod config;
+pub mod aside;
 mod db;
 mod writer;
 mod answer;
 mod space;
+mod wear;
 mod loss;
 mod tables;
 mod books;
@@ -29,6 +31,7 @@ mod page;
 mod removal;
 mod waste;
 mod age;
+mod clocks;
 mod rows;
 mod file;
 mod recovery;
@@ -47,6 +50,7 @@ use crate::message::{Message, QoS};
 use crate::mqtt::{PacketId, SubscribeOptions};
 use crate::status::Cause;
 
+pub use aside::Aside;
 pub use backup::BackupError;
 pub use class::NO_CLASS;
 pub use config::{Commit, Config, WhenFull};
@@ -146,6 +150,8 @@ pub struct Batch {
     pub handshakes: Vec<(QueueId, Handshake, bool)>,
     /// Wills by client id: set, or no longer wanted.
     pub wills: Vec<(Arc<str>, Option<Will>)>,
+    /// What was taken out of a queue, as its reader will never have it.
+    pub aside: Vec<Aside>,
     /// Queues whose entries up to and with this id go unread. [`Event::Purged`] tells how many that were.
     pub purged: Vec<(QueueId, EntryId)>,
 }
@@ -161,13 +167,14 @@ impl Batch {
             && self.retained.is_empty()
             && self.handshakes.is_empty()
             && self.wills.is_empty()
+            && self.aside.is_empty()
             && self.purged.is_empty()
     }
 
     /// Takes out the acknowledgements that stand for themselves: those of queues of which nothing else has to be in the
     /// same transaction.
     fn take_done(&mut self) -> Self {
-        let alone = |queue: &QueueId| !self.handshakes.iter().any(|(of, ..)| of == queue);
+        let alone = |queue: &QueueId| self.aside.is_empty() && !self.handshakes.iter().any(|(of, ..)| of == queue);
         let acked = self.acked.extract_if(.., |(queue, _)| alone(queue)).collect();
         let acked_single = self.acked_single.extract_if(.., |(queue, _)| alone(queue)).collect();
         Self { acked, acked_single, ..Self::default() }
@@ -229,6 +236,8 @@ pub struct Recovered {
     pub handshakes: Vec<(QueueId, Handshake)>,
     /// By client id; not every one belongs to a kept session.
     pub wills: Vec<(Arc<str>, Will)>,
+    /// How many milliseconds the last trusted clock since this start of the computer was ahead of the time since then.
+    pub clock: Option<i64>,
 }
 
 /// How much a queue holds on disk.

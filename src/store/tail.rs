@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::aside::{self, Aside};
 use super::{Append, Batch, Delivery, EntryId, Handshake, QueueId, Session, Will};
 use crate::message::Message;
 
@@ -36,6 +37,7 @@ pub struct Tail<W> {
     retained: BTreeMap<Arc<str>, Arc<Message>>,
     handshakes: BTreeMap<(QueueId, Handshake), bool>,
     wills: BTreeMap<Arc<str>, Option<Will>>,
+    aside: Vec<Aside>,
     purged: Vec<(QueueId, EntryId)>,
     /// Who waits for the next batch, and for the one being written.
     waiting: Vec<W>,
@@ -90,6 +92,7 @@ impl<W> Default for Tail<W> {
             retained: BTreeMap::new(),
             handshakes: BTreeMap::new(),
             wills: BTreeMap::new(),
+            aside: Vec::new(),
             purged: Vec::new(),
             waiting: Vec::new(),
             waiting_written: Vec::new(),
@@ -175,6 +178,15 @@ impl<W> Tail<W> {
             }
         }
         self.wills.insert(client_id, will);
+    }
+
+    /// Notes a message that leaves a queue without having arrived. `waiter` waited for its entry, and is told when this is
+    /// on the disk. Returns how many of earlier ones had to give way.
+    pub fn set_aside(&mut self, aside: Aside, waiter: Option<W>) -> u64 {
+        self.aside.push(aside);
+        self.urgent |= waiter.is_some();
+        self.waiting.extend(waiter);
+        aside::shorten(&mut self.aside)
     }
 
     /// When the next batch should be taken because somebody waits for it who cannot be served otherwise, as no
@@ -276,6 +288,7 @@ impl<W> Tail<W> {
             retained: std::mem::take(&mut self.retained).into_values().collect(),
             handshakes: std::mem::take(&mut self.handshakes).into_iter().map(|((q, h), begun)| (q, h, begun)).collect(),
             wills: std::mem::take(&mut self.wills).into_iter().collect(),
+            aside: std::mem::take(&mut self.aside),
             purged: std::mem::take(&mut self.purged),
         };
         (self.urgent, self.unwritten) = (false, 0);

@@ -8,12 +8,13 @@ use serde::{Deserialize, Deserializer};
 
 use super::address::Addresses;
 use super::mark::Mark;
+use super::proxy::Proxy;
 use super::rules::Rule;
-use crate::broker::replay::{Replay, Turns};
+use crate::broker::replay::{Precedence, Replay};
 use crate::mqtt::Version;
 use crate::rate::Rate;
 use crate::secret::Secret;
-use crate::units::Period;
+use crate::units::{Period, Size};
 
 /// One cloud broker.
 #[derive(Clone, Debug, Deserialize)]
@@ -21,7 +22,8 @@ use crate::units::Period;
 pub struct Config {
     /// Where it listens: one URL, or a list that is tried in turn.
     pub url: Addresses,
-    pub username: Option<String>,
+    pub username: Option<Secret>,
+    /// Read anew for each connection, as `username` is.
     pub password: Option<Secret>,
     /// What the cloud knows us by; `GATEWAY-NAME` when none is set.
     pub client_id: Option<String>,
@@ -42,7 +44,7 @@ pub struct Config {
     pub window: u16,
     /// What goes first after an outage.
     #[serde(default)]
-    pub replay: Turns,
+    pub replay: Precedence,
     /// So much a second goes up at most, beside acknowledgements and pings; any when none is set.
     pub rate: Option<Rate>,
     /// The same for the backlog alone, with `replay = "live-first"`.
@@ -50,11 +52,36 @@ pub struct Config {
     /// How messages carry their number, and that they are late.
     #[serde(default)]
     pub mark: Mark,
+    /// The same in bytes; one message goes in any case.
+    #[serde(default = "window_bytes", deserialize_with = "read_window_bytes")]
+    pub window_bytes: Size,
+    /// How long the cloud keeps our session while we are away; zero for not at all. With MQTT 3.1.1 it decides itself.
+    #[serde(default = "session", deserialize_with = "read_session")]
+    pub session: Period,
+    /// Whether topics are sent as numbers once the cloud knows them, as far as it allows.
+    #[serde(default = "topic_aliases")]
+    pub topic_aliases: bool,
     /// Who vouches for the cloud: a PEM file. The system's own list when none is set.
     pub ca: Option<PathBuf>,
     /// Our certificate and its key, PEM files, for a cloud that asks for one.
     pub certificate: Option<PathBuf>,
     pub key: Option<PathBuf>,
+    /// The name that the cloud's certificate has to be for, when it is not that in the URL.
+    pub server_name: Option<String>,
+    /// What the TLS handshake offers to speak, as AWS IoT wants it on port 443.
+    #[serde(default, deserialize_with = "read_alpn")]
+    pub alpn: Vec<String>,
+    /// Whether the cloud's certificate is believed unseen.
+    #[serde(default)]
+    pub insecure: bool,
+    /// An HTTP proxy on the way.
+    pub proxy: Option<Proxy>,
+    /// How long each step of connecting may take: the name, TCP, the proxy, TLS, WebSocket, logging in.
+    #[serde(default = "connect_timeout", deserialize_with = "read_patience")]
+    pub connect_timeout: Period,
+    /// How long the cloud may owe an acknowledgement, besides what a slow line takes.
+    #[serde(default = "stuck", deserialize_with = "read_patience")]
+    pub stuck: Period,
     /// The topic at the cloud that says `online` or `offline`, retained; `fieldpost/GATEWAY/status` when none is set,
     /// and no such topic when it is empty.
     pub status: Option<String>,
@@ -90,8 +117,17 @@ impl<'de> Deserialize<'de> for Config {
 impl Config {
     /// How the local session is read.
     pub(super) fn replay(&self) -> Replay {
-        let numbered = self.mark != Mark::None;
-        Replay { order: self.replay, backlog_rate: self.backlog_rate, numbered }
+        Replay {
+            order: self.replay,
+            backlog_rate: self.backlog_rate,
+            numbered: self.mark != Mark::None,
+            window_bytes: usize::try_from(self.window_bytes.0).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Whether the cloud is to keep our session while we are away.
+    pub(super) fn keeps_session(&self) -> bool {
+        !self.session.0.is_zero()
     }
 
     /// What one key alone does not show.
@@ -102,15 +138,32 @@ impl Config {
         if self.password.is_some() && self.username.is_none() && self.protocol == Protocol::V311 {
             return Err("`password` needs a `username` with MQTT 3.1.1".into());
         }
-        if self.backlog_rate.is_some() && self.replay == Turns::InOrder {
+        if self.backlog_rate.is_some() && self.replay == Precedence::InOrder {
             return Err("`backlog-rate` needs `replay = \"live-first\"`: in order, there is only `rate`".into());
         }
         if self.mark == Mark::Properties && self.protocol == Protocol::V311 {
             return Err("`mark = \"properties\"` needs MQTT 5: with 3.1.1, use `mark = \"json\"`".into());
         }
         let plain = self.url.0.iter().find(|address| !address.tls);
-        if let (Some(plain), true) = (plain, self.ca.is_some() || self.certificate.is_some()) {
-            return Err(format!("`ca`, `certificate` and `key` are for TLS, but {plain} is without: write mqtts://"));
+        let tls = [
+            (self.ca.is_some(), "ca"),
+            (self.certificate.is_some(), "certificate"),
+            (self.server_name.is_some(), "server-name"),
+            (!self.alpn.is_empty(), "alpn"),
+            (self.insecure, "insecure"),
+        ];
+        if let (Some(plain), Some((_, key))) = (plain, tls.iter().find(|(set, _)| *set)) {
+            let secure = if plain.path.is_some() { "wss" } else { "mqtts" };
+            return Err(format!("`{key}` is for TLS, but {plain} is without: write {secure}://"));
+        }
+        if self.insecure && self.ca.is_some() {
+            return Err("`ca` says whose certificate is believed, and `insecure` that any is: take one away".into());
+        }
+        if self.client_id.as_deref() == Some("") && self.keeps_session() {
+            return Err(
+                "the cloud keeps a `session` for a client that it knows again: set `client-id`, or leave it away"
+                    .into(),
+            );
         }
         if let Some(topic) = self.status.as_ref().filter(|topic| !topic.is_empty()) {
             crate::mqtt::topic::check_name(topic).map_err(|e| format!("`status` is no topic: {e}"))?;
@@ -121,6 +174,26 @@ impl Config {
 
 fn keep_alive() -> Period {
     Period(Duration::from_secs(30))
+}
+
+fn window_bytes() -> Size {
+    Size(256 << 10)
+}
+
+fn session() -> Period {
+    Period(Duration::ZERO)
+}
+
+fn topic_aliases() -> bool {
+    true
+}
+
+fn connect_timeout() -> Period {
+    Period(Duration::from_secs(10))
+}
+
+fn stuck() -> Period {
+    Period(Duration::from_secs(20))
 }
 
 fn window() -> u16 {
@@ -134,6 +207,41 @@ fn read_keep_alive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Period,
         return Err(D::Error::custom(format!("keep-alive is from 1s to 18h, not {period}")));
     }
     Ok(period)
+}
+
+fn read_session<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Period, D::Error> {
+    let period = Period::deserialize(deserializer)?;
+    // MQTT counts it in seconds, in 32 bits.
+    if period.0.subsec_nanos() != 0 || period.0.as_secs() > u64::from(u32::MAX) {
+        return Err(D::Error::custom(format!("session is in whole seconds, to 49710 days, not {period}")));
+    }
+    Ok(period)
+}
+
+fn read_window_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+    let size = Size::deserialize(deserializer)?;
+    // More would wait in the sockets.
+    match size.0 {
+        1024..=16_777_216 => Ok(size),
+        _ => Err(D::Error::custom(format!("window-bytes is from 1KiB to 16MiB, not {size}"))),
+    }
+}
+
+fn read_patience<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Period, D::Error> {
+    let period = Period::deserialize(deserializer)?;
+    if period.0 < Duration::from_secs(1) || period.0 > Duration::from_secs(600) {
+        return Err(D::Error::custom(format!("this is from 1s to 10m, not {period}")));
+    }
+    Ok(period)
+}
+
+fn read_alpn<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let protocols = Vec::<String>::deserialize(deserializer)?;
+    // RFC 7301, 3.1.
+    match protocols.iter().find(|protocol| !(1..=255).contains(&protocol.len())) {
+        Some(wrong) => Err(D::Error::custom(format!("a protocol in alpn has 1 to 255 bytes, not {}", wrong.len()))),
+        None => Ok(protocols),
+    }
 }
 
 fn read_window<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
@@ -163,7 +271,7 @@ mod tests {
         .expect("it is valid");
         assert_eq!(config.url.0[0].to_string(), "mqtts://broker.example.com:8883");
         assert_eq!((&*config.publish[0].filter, &*config.subscribe[0].filter), ("plant/#", "cmd/plant7/#"));
-        assert_eq!((config.replay, config.mark, config.rate), (Turns::InOrder, Mark::None, None));
+        assert_eq!((config.replay, config.mark, config.rate), (Precedence::InOrder, Mark::None, None));
         assert_eq!((config.protocol, config.keep_alive, config.window), (Protocol::V5, keep_alive(), 100));
         let several = read(r#"url = ["mqtt://a", "mqtt://b:1"]"#).expect("a list is valid");
         assert_eq!(several.url.0.len(), 2);
@@ -182,6 +290,14 @@ mod tests {
             ("url = \"mqtt://a\"\nusrname = \"x\"", "unknown field `usrname`"),
             ("url = \"mqtts://a\"\nkey = \"x\"", "belong together"),
             ("url = \"mqtt://a\"\nca = \"x\"", "write mqtts://"),
+            ("url = [\"wss://a\", \"ws://b\"]\nalpn = [\"x\"]", "`alpn` is for TLS, but ws://b:80/mqtt"),
+            ("url = \"mqtts://a\"\nalpn = [\"\"]", "1 to 255 bytes"),
+            ("url = \"mqtts://a\"\nca = \"x\"\ninsecure = true", "take one away"),
+            ("url = \"mqtt://a\"\nproxy = \"socks5://b\"", "over socks5"),
+            ("url = \"mqtt://a\"\nsession = \"1h\"\nclient-id = \"\"", "set `client-id`"),
+            ("url = \"mqtt://a\"\nwindow-bytes = \"10B\"", "from 1KiB to 16MiB"),
+            ("url = \"mqtt://a\"\nstuck = \"0s\"", "from 1s to 10m"),
+            ("url = \"mqtt://a\"\nconnect-timeout = \"1h\"", "from 1s to 10m"),
             ("url = \"mqtt://a\"\nprotocol = \"3.1.1\"\npassword = \"x\"", "needs a `username`"),
             ("url = \"mqtt://a\"\nreplay = \"newest\"", "`live-first`"),
             ("url = \"mqtt://a\"\nbacklog-rate = { messages = 1 }", "needs `replay = \"live-first\"`"),

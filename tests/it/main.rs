@@ -13,6 +13,9 @@ mod install;
 mod uplink;
 mod outage;
 mod replay;
+mod clock;
+mod cluster;
+mod clouds;
 mod store_cli;
 mod end_to_end;
 

@@ -39,7 +39,7 @@ fn popped(lanes: &mut Lanes) -> Vec<u64> {
 fn what_comes_now_goes_before_what_waited() {
     let mut lanes = Lanes::default();
     push(&mut lanes, 1..=3);
-    lanes.connected(Turns::LiveFirst, EntryId(4));
+    lanes.connected(Precedence::LiveFirst, EntryId(4));
     assert_eq!(lanes.pop().map(|e| (e.id.0, e.historical)), Some((1, true)));
     push(&mut lanes, 4..=5);
     assert_eq!(lanes.pop().map(|e| (e.id.0, e.historical)), Some((4, false)));
@@ -50,7 +50,7 @@ fn what_comes_now_goes_before_what_waited() {
 fn in_order_is_in_order_and_tells_what_waited_for_a_connection() {
     let mut lanes = Lanes::default();
     push(&mut lanes, 1..=2);
-    lanes.connected(Turns::InOrder, EntryId(3));
+    lanes.connected(Precedence::InOrder, EntryId(3));
     lanes.push_durable(entry(3), BOUND);
     assert_eq!((lanes.len(), lanes.backlog()), (3, 2));
     let marks: Vec<_> = std::iter::from_fn(|| lanes.pop()).map(|e| (e.id.0, e.historical)).collect();
@@ -61,7 +61,7 @@ fn in_order_is_in_order_and_tells_what_waited_for_a_connection() {
 fn when_live_is_full_its_oldest_join_the_backlog() {
     let mut lanes = Lanes::default();
     lanes.push_durable(entry(1), BOUND);
-    lanes.connected(Turns::LiveFirst, EntryId(2));
+    lanes.connected(Precedence::LiveFirst, EntryId(2));
     push(&mut lanes, 2..=7);
     assert_eq!((lanes.len(), lanes.backlog()), (6 + 1, 3));
     assert_eq!(popped(&mut lanes), [4, 5, 6, 7, 1, 2, 3]);
@@ -71,11 +71,11 @@ fn when_live_is_full_its_oldest_join_the_backlog() {
 fn what_finds_no_window_any_more_waits_before_all() {
     let mut lanes = Lanes::default();
     lanes.push_durable(entry(1), BOUND);
-    lanes.connected(Turns::LiveFirst, EntryId(2));
+    lanes.connected(Precedence::LiveFirst, EntryId(2));
     push(&mut lanes, 2..=4);
     let sent = [lanes.pop().unwrap(), lanes.pop().unwrap()];
     lanes.disconnected(BOUND);
-    lanes.connected(Turns::LiveFirst, EntryId(5));
+    lanes.connected(Precedence::LiveFirst, EntryId(5));
     let [_, last] = sent;
     lanes.put_back(last);
     lanes.push_durable(entry(5), BOUND);
@@ -87,7 +87,7 @@ fn what_finds_no_window_any_more_waits_before_all() {
 fn what_the_disk_dropped_does_not_come_out_of_any_lane() {
     let mut lanes = Lanes::recovered(0);
     lanes.push_durable(entry(1), BOUND);
-    lanes.connected(Turns::LiveFirst, EntryId(2));
+    lanes.connected(Precedence::LiveFirst, EntryId(2));
     push(&mut lanes, 2..=4);
     lanes.committed(EntryId(4));
     lanes.dropped(Lost { cause: Cause::Age, entries: 3, until: EntryId(3), class: 0 });
@@ -105,7 +105,7 @@ fn a_cleared_topic_is_remembered_while_there_is_a_backlog() {
     };
     let mut lanes = Lanes::default();
     lanes.push_durable(entry(1), BOUND);
-    lanes.connected(Turns::LiveFirst, EntryId(2));
+    lanes.connected(Precedence::LiveFirst, EntryId(2));
     lanes.push_durable(clears(2, "a"), BOUND);
     assert!(!lanes.has_cleared("a"), "not before it goes");
     lanes.pop();
@@ -114,6 +114,34 @@ fn a_cleared_topic_is_remembered_while_there_is_a_backlog() {
     lanes.push_durable(clears(3, "b"), BOUND);
     lanes.pop();
     assert!(!lanes.has_cleared("a") && !lanes.has_cleared("b"), "nothing waits that could bring it back");
+}
+
+#[test]
+fn memory_stays_flat_while_a_million_drain_and_others_overtake_them() {
+    const STORED: u64 = 1_000_000;
+    let mut lanes = Lanes::recovered(STORED);
+    lanes.connected(Precedence::LiveFirst, EntryId(STORED + 1));
+    let (mut next, mut held, mut backlog) = (STORED + 1, 0, 0);
+    for step in 0_u64.. {
+        if backlog == STORED {
+            break;
+        }
+        if let Some(after) = lanes.wants_load() {
+            let ids = after.0 + 1..=STORED.min(after.0 + 512);
+            let complete = *ids.end() == STORED;
+            lanes.loaded(ids.map(entry).collect(), complete);
+        }
+        if step.is_multiple_of(3) {
+            lanes.push_durable(entry(next), BOUND);
+            next += 1;
+        }
+        held = held.max(lanes.bytes());
+        let sent = lanes.pop().expect("there is more");
+        backlog += u64::from(sent.historical);
+    }
+    let each = entry(1).message.size();
+    assert!(held <= (512 + BOUND.entries) * each, "{held} bytes");
+    assert!(lanes.capacity() < 4096 && !lanes.overtaken.is_full(), "{} entries", lanes.capacity());
 }
 
 /// Against a disk with its tail: whatever the order of pushes, commits, loads, acknowledgements, reconnects and kills,
@@ -137,7 +165,7 @@ fn everything_arrives_and_in_order_within_its_class() {
 struct World {
     seed: u64,
     random: fastrand::Rng,
-    order: Turns,
+    order: Precedence,
     lanes: Lanes,
     next: u64,
     connected: bool,
@@ -177,7 +205,7 @@ impl World {
         Self {
             seed,
             random: fastrand::Rng::with_seed(seed),
-            order: if seed.is_multiple_of(4) { Turns::InOrder } else { Turns::LiveFirst },
+            order: if seed.is_multiple_of(4) { Precedence::InOrder } else { Precedence::LiveFirst },
             lanes: Lanes::default(),
             next: 1,
             connected: false,
@@ -278,7 +306,7 @@ impl World {
         if self.sent.insert(entry.id.0) {
             let last = self.seen.iter().rev().find(|(_, historical)| *historical == entry.historical);
             assert!(last.is_none_or(|(last, _)| *last < entry.id.0), "seed {}: {last:?}, {entry:?}", self.seed);
-            if self.order == Turns::InOrder {
+            if self.order == Precedence::InOrder {
                 let last = self.seen.last();
                 assert!(last.is_none_or(|(last, _)| *last < entry.id.0), "seed {}: {last:?}, {entry:?}", self.seed);
             }

@@ -19,7 +19,6 @@ use super::life::Life;
 use super::tls::{Certificate, Trust};
 use super::upgrade;
 use super::waiting::Place;
-use super::websocket::Bound;
 use crate::broker::Broker;
 use crate::broker::quota::Quota;
 use crate::broker::traffic::Metered;
@@ -187,8 +186,9 @@ impl Connection {
             return Ok(Box::new(stream));
         }
         let guest = usize::try_from(self.house.max_packet).unwrap_or(usize::MAX);
-        let bound = Bound { stranger: guest.min(MOST_CONNECT), guest, life: life.clone() };
-        let accepting = upgrade::accept(stream, &self.config.origins, bound);
+        let life = life.clone();
+        let bound = move || if life.is_guest() { guest } else { guest.min(MOST_CONNECT) };
+        let accepting = upgrade::accept(stream, &self.config.origins, Box::new(bound));
         Ok(Box::new(self.in_time("no WebSocket handshake in time", accepting).await??))
     }
 

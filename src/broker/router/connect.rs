@@ -22,8 +22,8 @@ fn is_state_of_bridge(topic: &str) -> bool {
 
 impl Router {
     pub(super) fn connect(&mut self, link: LinkId, mut connect: Connect, now: Now, effects: &mut Effects) {
-        let replay = self.links.get(&link).and_then(|l| l.trusted);
-        let trusted = replay.is_some();
+        let own = self.links.get(&link).and_then(|l| l.own);
+        let trusted = own.is_some();
         connect.will.take_if(|will| !trusted && is_state_of_bridge(&will.message.topic));
         if let Err(reason) = self.refuse(&connect, trusted) {
             effects.send(link, Packet::ConnAck(Box::new(ConnAck::new(reason))));
@@ -55,13 +55,15 @@ impl Router {
         let session = self.sessions.get_mut(&key).expect("just found or added");
         let other_user = session.user != connect.user;
         session.user = connect.user;
-        session.connection = Some(Connection { link, version: connect.version, trusted, window, outstanding: 0 });
-        session.replay(replay.unwrap_or_default(), self.next_entry, now.instant);
+        let replay = own.unwrap_or_default();
+        let (version, window_bytes) = (connect.version, replay.window_bytes);
+        session.connection = Some(Connection { link, version, trusted, window, window_bytes, outstanding: 0 });
+        session.replay(replay, self.next_entry, now.instant);
         for at in [session.ends.take(), session.will_due.take()].into_iter().flatten() {
             self.deadlines.remove(&(at, key));
         }
         let was_saved_as_left = session.left.take().is_some() && session.expiry != u32::MAX;
-        self.links.insert(link, Link { trusted: replay, session: Some(key) });
+        self.links.insert(link, Link { own, session: Some(key) });
         self.set_will(key, connect.will);
         let changed = self.set_expiry(key, connect.expiry);
         let reserves = self.sessions.get_mut(&key).is_some_and(Session::reserve);
@@ -310,5 +312,5 @@ impl Router {
     }
 }
 
-/// Deliveries in flight to one of the gateway's own parts, at most: an uplink sets its window itself.
-const TRUSTED_WINDOW: usize = 1000;
+/// Deliveries in flight to one of the gateway's own parts, at most: an uplink sets its windows itself.
+const TRUSTED_WINDOW: usize = 65_535;

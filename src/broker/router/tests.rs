@@ -85,6 +85,7 @@ impl World {
             retained: Vec::new(),
             handshakes: self.handshakes.iter().copied().collect(),
             wills: self.wills.clone().into_iter().collect(),
+            clock: None,
         };
         let Self { disk, sessions, handshakes, wills, next_id, now, .. } = self;
         let mut again = Self::at(now, recovered, Access::default());
@@ -169,7 +170,7 @@ impl World {
     }
 
     fn open(&mut self, link: u64, connect: Connect) -> ConnAck {
-        self.apply(Event::Opened { link: LinkId(link), trusted: None });
+        self.apply(Event::Opened { link: LinkId(link), own: None });
         self.packet(link, Packet::Connect(Box::new(connect)));
         let mut packets = self.sent(link);
         let Packet::ConnAck(ack) = packets.remove(0) else { panic!("{packets:?}") };

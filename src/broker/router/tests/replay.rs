@@ -1,11 +1,12 @@
 //! How an uplink is sent what waits for it.
 
 use super::*;
-use crate::broker::replay::Turns;
+use crate::broker::replay::Precedence;
 use crate::broker::session::packet_id;
 use crate::rate::Rate;
 
-const LIVE_FIRST: Replay = Replay { order: Turns::LiveFirst, backlog_rate: None, numbered: false };
+const LIVE_FIRST: Replay =
+    Replay { order: Precedence::LiveFirst, backlog_rate: None, numbered: false, window_bytes: usize::MAX };
 const UPLINK: u64 = 1;
 
 /// A world with an uplink that was there once, and is away.
@@ -24,7 +25,7 @@ fn world(window: usize) -> World {
 
 fn uplink(world: &mut World, replay: Replay, window: usize) {
     let receive_maximum = NonZeroU16::new(u16::try_from(window).unwrap()).unwrap();
-    world.apply(Event::Opened { link: LinkId(UPLINK), trusted: Some(replay) });
+    world.apply(Event::Opened { link: LinkId(UPLINK), own: Some(replay) });
     let connect = Connect { receive_maximum, ..connect("$uplink/cloud", u32::MAX) };
     world.packet(UPLINK, Packet::Connect(Box::new(connect)));
     world.effects.packets.get_mut(&LinkId(UPLINK)).unwrap().remove(0);
