@@ -104,7 +104,6 @@ impl Tables {
                 end(c, books, removal, *queue)?;
             }
             put_sessions(c, books, removal, &batch.sessions)?;
-            append(c, books, &batch.appends, &mut dropped)?;
             for (queue, id) in &batch.acked {
                 removal.take(books, *queue, 0, int(*id))?;
                 books.seen(int(*id));
@@ -113,13 +112,17 @@ impl Tables {
                 removal.take(books, *queue, int(*id), int(*id))?;
                 books.seen(int(*id));
             }
+            // What goes, goes first: what comes takes its pages, and the file need not grow.
+            let coming = batch.appends.iter().map(|a| size(&a.message, None)).sum();
+            removal.expire(books, horizon.expired(c)?, &mut dropped)?;
+            removal.drop_oldest(books, keep.saturating_sub(coming), cause, &mut dropped)?;
+            append(c, books, &batch.appends, &mut dropped)?;
             retain(c, &batch.retained)?;
             shake_hands(c, books, &batch.handshakes)?;
             put_wills(c, &batch.wills)?;
             for (queue, excess) in books.above(per_client, &batch.appends) {
                 removal.shorten(books, queue, excess, &mut dropped)?;
             }
-            removal.expire(books, horizon.expired(c)?, &mut dropped)?;
             removal.drop_oldest(books, keep, cause, &mut dropped)?;
             Ok(dropped)
         })

@@ -12,6 +12,7 @@ mod simulator;
 mod install;
 mod uplink;
 mod outage;
+mod room;
 mod end_to_end;
 
 mod architecture;
