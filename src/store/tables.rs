@@ -172,6 +172,20 @@ impl Tables {
         Ok(pages.unsigned_abs().saturating_mul(size.unsigned_abs()))
     }
 
+    /// The bytes of the database, with what is still in its log.
+    pub(super) fn size(&self) -> Result<u64> {
+        let number = |pragma: &str| self.connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+        Ok(number("PRAGMA page_count")?.unsigned_abs().saturating_mul(number("PRAGMA page_size")?.unsigned_abs()))
+    }
+
+    /// Bounds the database to so many bytes: a transaction that needs more fails as on a full disk.
+    pub(super) fn bound(&self, bytes: Option<u64>) -> Result<()> {
+        let size: i64 = self.connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+        let pages =
+            bytes.map_or(i64::from(u32::MAX - 1), |bytes| i64::try_from(bytes).unwrap_or(i64::MAX) / size.max(1));
+        self.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
+    }
+
     /// Puts what is in the log into the database, so that the log can begin anew within the blocks that it has.
     pub(super) fn checkpoint(&self) -> Result<()> {
         self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
