@@ -1,11 +1,28 @@
-//! Wall time, as readings and messages carry it.
+//! Wall time, as readings and messages carry it, and how far it is to be trusted.
 //!
-//! Schedules never look here: they use tokio's monotonic time, so that a step of the wall clock disturbs nothing.
+//! Schedules never look here: they use tokio's monotonic time, so that a step of the wall clock disturbs nothing. What has
+//! to be compared over a restart is a [`Moment`]: the wall clock's time, and how long the computer had been running.
+//!
+//! A computer without a clock battery starts with a wrong time. [`trust`] is the rule by which the wall clock is believed
+//! (pure), [`kernel`] and [`battery`] what it goes by, [`observer`] the task that looks, [`boot`] from one start of the
+//! computer to the next.
+
+pub mod moment;
+pub mod boot;
+pub mod trust;
+pub mod observer;
+mod kernel;
+mod battery;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
+
+pub use moment::{Moment, Uptime};
+
+/// A clock that shows less is wrong: this version was not there yet. A test holds it to the version.
+pub const RELEASED: (&str, Timestamp) = ("0.1.0", Timestamp(1_793_491_200_000)); // 2026-11-01
 
 /// A moment of wall time: milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,6 +33,18 @@ impl Timestamp {
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Self(since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// Reads what [`Timestamp`] shows; none when it is something else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let since = humantime::parse_rfc3339(text).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_millis()).ok().map(Self)
+    }
+
+    /// So much later; earlier when it is negative.
+    #[must_use]
+    pub fn plus(self, millis: i64) -> Self {
+        Self(self.0.saturating_add(millis))
     }
 
     /// How long before `later` this was; zero when it was not.
@@ -43,6 +72,20 @@ impl Serialize for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_what_it_shows() {
+        let at = Timestamp(1_763_632_800_123);
+        assert_eq!(Timestamp::parse(&at.to_string()), Some(at));
+        assert_eq!(Timestamp::parse("yesterday"), None);
+    }
+
+    #[test]
+    fn each_version_has_its_date() {
+        assert_eq!(RELEASED.0, env!("CARGO_PKG_VERSION"), "a new version: set the date as well");
+        assert_eq!(RELEASED.1.to_string(), "2026-11-01T00:00:00.000Z");
+        assert!(RELEASED.1 <= Timestamp::now(), "not in the future");
+    }
 
     #[test]
     fn shows_rfc3339_with_milliseconds() {

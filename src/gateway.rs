@@ -5,6 +5,7 @@
 //! closes the store. What is unsent stays in the store.
 
 mod bridges;
+mod clock;
 mod exchange;
 pub mod reload;
 mod thread;
@@ -27,7 +28,8 @@ use crate::broker::listener::door::{Door, DoorError};
 use crate::broker::listener::{Address, Listeners};
 use crate::broker::{self, Broker};
 use crate::bus::Poller;
-use crate::clock::Timestamp;
+use crate::clock::Moment;
+use crate::clock::observer::Observer;
 use crate::config::Config;
 use crate::mapping::Mapping;
 use crate::message::Message;
@@ -137,6 +139,7 @@ impl Gateway {
     /// When a port, the user list or the store cannot be had. A device, serial port or cloud that is not there is no
     /// error: it is tried until it is.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        let clock = Observer::new(config.gateway.clock);
         let guarded = config.broker.is_guarded();
         let (access, doors) = read_doors(config.broker.clone()).await.map_err(StartError::Doors)?;
         let listeners = Listeners::bind(&config.broker, doors).await.map_err(StartError::Broker)?;
@@ -215,10 +218,23 @@ impl Gateway {
         // It ends when the last poller has: what they have reported is still published.
         inward.spawn("the exchange", exchange.run(pulse("the exchange".into())));
 
-        let started = Timestamp::now();
+        let standing = clock.standing();
+        let told =
+            clock::run(standing.clone(), status::clock_topic(&config.gateway.id), broker.clone(), rest.stop.clone());
+        rest.spawn("the state of the clock", told);
+        rest.spawn("the clock", clock.run(rest.stop.clone()));
+
+        let started = Moment::now();
         let gateway = status::Gateway { id: config.gateway.id.clone(), version: env!("CARGO_PKG_VERSION"), started };
-        let board =
-            Board { gateway, buses, points: points_status, broker: broker_status, uplinks, store: store_status };
+        let board = Board {
+            gateway,
+            clock: standing,
+            buses,
+            points: points_status,
+            broker: broker_status,
+            uplinks,
+            store: store_status,
+        };
         rest.spawn("the page", admin.run(board.clone(), rest.stop.clone()));
         let serving = listeners.run(broker.clone(), rest.stop.clone());
         rest.spawn_on(&thread, "the listeners", serving);

@@ -1,11 +1,13 @@
 //! What travels in the broker: a payload on a topic. Pure.
 
+pub mod timed;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 
 /// Quality of service: how hard a delivery is tried (MQTT 5.0, section 4.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -54,7 +56,9 @@ pub struct Message {
     /// Whether the publisher asked for the message to be retained.
     pub retain: bool,
     /// When it entered the broker.
-    pub at: Timestamp,
+    pub at: Moment,
+    /// Whether the payload is of this gateway's making and tells a time: see [`timed`].
+    pub timed: bool,
     /// What MQTT 5 carries beside it.
     pub properties: Option<Box<Properties>>,
 }
@@ -67,7 +71,8 @@ impl Message {
             payload: payload.into(),
             qos: QoS::AtLeastOnce,
             retain: false,
-            at: Timestamp::now(),
+            at: Moment::now(),
+            timed: false,
             properties: None,
         }
     }
@@ -83,12 +88,24 @@ impl Message {
         OVERHEAD + self.topic.len() + self.payload.len() + properties
     }
 
-    /// Whether the message expiry interval (MQTT 5.0, 3.3.2.3.3) has passed at `now`.
-    pub fn expired(&self, now: Timestamp) -> bool {
+    /// Whether the message expiry interval (MQTT 5.0, 3.3.2.3.3) has passed at `now`; not while that is not known.
+    pub fn expired(&self, now: Moment) -> bool {
         self.properties
             .as_ref()
             .and_then(|p| p.expiry)
             .is_some_and(|seconds| self.at.age_at(now).as_secs() >= u64::from(seconds))
+    }
+
+    /// The message as it is told `now`: one that entered while the clock was not trusted has the right times if the
+    /// clock has been set since.
+    pub fn told(self: &Arc<Self>, now: Moment) -> Arc<Self> {
+        let at = self.at.corrected(now);
+        if self.at.trusted || !at.trusted {
+            return self.clone();
+        }
+        let later = at.wall.0.saturating_sub(self.at.wall.0);
+        let payload = Some(&self.payload).filter(|_| self.timed).and_then(|payload| timed::moved(payload, later));
+        Arc::new(Self { at, payload: payload.unwrap_or_else(|| self.payload.clone()), ..(**self).clone() })
     }
 }
 
@@ -126,7 +143,46 @@ impl Properties {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::clock::{Timestamp, Uptime};
+
+    const NOON: i64 = 1_795_176_000_000;
+
+    fn moment(wall: i64, uptime: u64, trusted: bool) -> Moment {
+        Moment { wall: Timestamp(wall), uptime: Some(Uptime(Duration::from_secs(uptime))), trusted }
+    }
+
+    #[test]
+    fn what_was_made_before_the_clock_was_set_is_told_with_the_right_time() {
+        let payload = r#"{"v":1,"t":"1970-01-01T00:00:07.000Z","q":"good","clock":"unsynced"}"#;
+        let message = Message { at: moment(7000, 60, false), timed: true, ..Message::new("t", payload) };
+        let message = Arc::new(message);
+        assert!(Arc::ptr_eq(&message.told(moment(9000, 62, false)), &message), "nobody knows better yet");
+        let told = message.told(moment(NOON, 160, true));
+        assert_eq!(told.at, moment(NOON - 100_000, 60, true));
+        assert_eq!(told.payload, r#"{"v":1,"t":"2026-11-20T11:58:20.000Z","q":"good"}"#);
+        // What somebody else wrote stays as it is, and so does what was right.
+        let foreign = Arc::new(Message { timed: false, ..(*message).clone() });
+        let told = foreign.told(moment(NOON, 160, true));
+        assert_eq!((told.at.wall.0, &told.payload), (NOON - 100_000, &foreign.payload));
+        let right = Arc::new(Message { at: moment(NOON, 60, true), ..(*message).clone() });
+        assert!(Arc::ptr_eq(&right.told(moment(NOON + 5, 160, true)), &right));
+    }
+
+    #[test]
+    fn no_step_of_the_clock_makes_a_message_expire() {
+        let properties = Properties { expiry: Some(3600), ..Properties::default() };
+        let message =
+            Message { at: moment(NOON, 60, true), properties: Some(Box::new(properties)), ..Message::new("t", "x") };
+        assert!(!message.expired(moment(NOON + 5 * 3_600_000, 61, true)));
+        assert!(message.expired(moment(NOON - 5 * 3_600_000, 60 + 3600, true)));
+        let of_another_start = Message { at: Moment { uptime: None, ..message.at }, ..message };
+        assert!(!of_another_start.expired(moment(NOON + 5 * 3_600_000, 61, false)), "by a clock that is not trusted");
+        assert!(of_another_start.expired(moment(NOON + 5 * 3_600_000, 61, true)));
+        assert!(of_another_start.expired(moment(0, 3600, false)), "the computer runs for longer than that");
+    }
 
     #[test]
     fn the_payload_format_is_read_as_it_ever_was_written() {

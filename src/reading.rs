@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use tokio::sync::oneshot;
 
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 
 /// The value of a point, after scaling.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,7 +122,7 @@ pub struct Reading {
     /// How far to trust it.
     pub quality: Quality,
     /// When the value was read: for a stale value, when the last good answer came.
-    pub at: Timestamp,
+    pub at: Moment,
     /// Why it is not good.
     pub fault: Option<Fault>,
 }

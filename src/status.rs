@@ -12,13 +12,16 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::clock::Timestamp;
+use crate::clock::Moment;
+use crate::clock::trust::Standing;
 use crate::reading::{Quality, Value};
 
 /// Everything there is to see.
 #[derive(Clone, Debug)]
 pub struct Board {
     pub gateway: Gateway,
+    /// How the wall clock stands.
+    pub clock: watch::Receiver<Standing>,
     /// One a bus, in the config's order.
     pub buses: Vec<watch::Receiver<Bus>>,
     /// All points, in the config's order.
@@ -34,7 +37,7 @@ pub struct Board {
 pub struct Gateway {
     pub id: Arc<str>,
     pub version: &'static str,
-    pub started: Timestamp,
+    pub started: Moment,
 }
 
 /// Whether something that must be reached is reached.
@@ -70,7 +73,7 @@ pub struct Device {
     pub unit: Option<u8>,
     pub state: State,
     /// When it last gave a good answer.
-    pub answered: Option<Timestamp>,
+    pub answered: Option<Moment>,
     pub counters: Counters,
     /// The median round trip of its last answers, in microseconds.
     pub round_trip_us: Option<u64>,
@@ -98,7 +101,7 @@ pub struct Point {
     pub unit: Option<Arc<str>>,
     pub quality: Quality,
     /// When the value was read; none when it never was.
-    pub at: Option<Timestamp>,
+    pub at: Option<Moment>,
     /// Why it is not good; none for a point that was not read yet.
     pub fault: Option<String>,
     /// How often it is read, in milliseconds.
@@ -142,7 +145,7 @@ pub struct Queue {
     pub entries: u64,
     pub inflight: usize,
     /// When the oldest of them entered.
-    pub oldest: Option<Timestamp>,
+    pub oldest: Option<Moment>,
     /// Entries dropped since the start: too slow a reader, age, or no room in the store.
     pub dropped: u64,
     /// The same by cause.
@@ -258,6 +261,16 @@ pub fn status_topic(gateway: &str) -> String {
     format!("fieldpost/{gateway}/status")
 }
 
+/// The topic on which `gateway` says whether its clock is to be trusted, retained: [`SYNCED`] or [`UNSYNCED`].
+pub fn clock_topic(gateway: &str) -> String {
+    format!("fieldpost/{gateway}/clock")
+}
+
+/// The clock is trusted.
+pub const SYNCED: &str = "synced";
+/// Nobody has set the clock.
+pub const UNSYNCED: &str = "unsynced";
+
 /// A connection to a cloud broker.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Uplink {
@@ -266,7 +279,7 @@ pub struct Uplink {
     pub url: String,
     pub state: State,
     /// Since when the state is what it is.
-    pub since: Option<Timestamp>,
+    pub since: Option<Moment>,
     /// Messages that the cloud has acknowledged since the start.
     pub sent: u64,
     /// Messages that came down since the start.
@@ -276,7 +289,7 @@ pub struct Uplink {
     /// Connections made since the start.
     pub connects: u64,
     /// When the cloud last acknowledged one.
-    pub acknowledged: Option<Timestamp>,
+    pub acknowledged: Option<Moment>,
 }
 
 /// The store on disk.
@@ -291,7 +304,7 @@ pub struct Store {
     /// The bound on `bytes`.
     pub max_bytes: u64,
     /// When the oldest message on disk entered.
-    pub oldest: Option<Timestamp>,
+    pub oldest: Option<Moment>,
     /// Transactions since the start.
     pub commits: u64,
     /// Entries dropped since the start, by age or for want of room.
@@ -348,8 +361,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gateway_has_its_topic() {
+    fn a_gateway_has_its_topics() {
         assert_eq!(status_topic("plant7"), "fieldpost/plant7/status");
+        assert_eq!(clock_topic("plant7"), "fieldpost/plant7/clock");
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::packet::{self, Publish, Received};
-use super::peer::Peer;
-use super::wire::Wires;
+use super::peers::packet::{self, Publish, Received};
+use super::peers::peer::Peer;
+use super::peers::wire::Wires;
 
 /// Messages under way to one subscriber that gets everything: below what either broker would begin to drop, at QoS 0 as well.
 const UNDER_WAY: u64 = 3000;

@@ -24,17 +24,16 @@
 mod load;
 mod memory;
 mod pace;
-mod packet;
-mod peer;
-mod wire;
+#[path = "../peers/mod.rs"]
+mod peers;
 
 use std::error::Error;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use load::{Load, Outcome, Shape};
-use pace::{Listening, percentile};
-use peer::{Kind, Peer, Programs, Setting};
+use pace::Listening;
+use peers::peer::{Kind, Peer, Programs, Setting};
+use peers::{median, percentile};
 
 const SHAPES: [Shape; 4] = [
     Shape { name: "1-1", publishers: 1, subscribers: 1, pairs: false, window: 100 },
@@ -84,11 +83,7 @@ impl Wish {
     fn read() -> Result<Self, Box<dyn Error>> {
         let programs = Programs {
             fieldpost: env!("CARGO_BIN_EXE_fieldpost").into(),
-            mosquitto: ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"]
-                .map(PathBuf::from)
-                .into_iter()
-                .find(|path| path.exists())
-                .unwrap_or_else(|| "mosquitto".into()),
+            mosquitto: peers::mosquitto(),
             pinned: false,
         };
         let mut wish = Self { programs, words: Vec::new(), rounds: 3, time: Duration::from_millis(300) };
@@ -239,7 +234,7 @@ fn durable(wish: &Wish) -> Result<(), Box<dyn Error>> {
     println!("with 100 open, and the time to a PUBACK at {} a second (ms)\n", pace::RATE);
     println!("                               connected    p50     p99     away   p50     p99");
     for commit in COMMITS {
-        let setting = Setting { commit: Duration::from_millis(commit), persistence: true };
+        let setting = Setting { commit: Duration::from_millis(commit), persistence: true, ..Setting::PLAIN };
         durable_row(wish, Kind::Fieldpost, setting, &format!("Fieldpost, commit = {commit} ms"))?;
     }
     let setting = Setting { persistence: true, ..Setting::PLAIN };
@@ -271,12 +266,6 @@ fn durable_row(wish: &Wish, kind: Kind, setting: Setting, name: &str) -> Result<
     let [(r, p50, p99), (ar, ap50, ap99)] = cells[..] else { return Err("two rows".into()) };
     println!("{name:<36} {r:5.1} {p50:6.2} {p99:7.2}  {ar:7.2} {ap50:5.1} {ap99:7.1}");
     Ok(())
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<_> = values.collect();
-    values.sort_by(f64::total_cmp);
-    percentile(&values, 0.5)
 }
 
 /// As many open files as the system lets this process and its brokers have.

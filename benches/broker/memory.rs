@@ -3,9 +3,9 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::packet::{self, Publish};
-use super::peer::Peer;
-use super::wire::Wires;
+use super::peers::packet::{self, Publish};
+use super::peers::peer::Peer;
+use super::peers::wire::Wires;
 
 /// Retained messages, of 64 B each, every one on a topic of its own.
 pub const RETAINED: u32 = 100_000;

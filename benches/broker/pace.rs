@@ -3,9 +3,9 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::packet::{self, Publish, Received};
-use super::peer::Peer;
-use super::wire::Wires;
+use super::peers::packet::{self, Publish, Received};
+use super::peers::peer::Peer;
+use super::peers::wire::Wires;
 
 /// Messages a second.
 pub const RATE: u32 = 200;
@@ -98,10 +98,4 @@ pub fn run(peer: &Peer, qos: u8, listening: Listening, time: Duration) -> io::Re
     times.delivery.sort_by(f64::total_cmp);
     times.answer.sort_by(f64::total_cmp);
     Ok(times)
-}
-
-/// The value below which so much of `sorted` lies.
-pub fn percentile(sorted: &[f64], part: f64) -> f64 {
-    let place = (sorted.len() as f64 * part).ceil() as usize;
-    sorted.get(place.saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }

@@ -123,6 +123,8 @@ impl Stream for Tab {
 struct Delta<'a> {
     /// The gateway's clock, in milliseconds since 1970.
     now: i64,
+    /// When it started, by that clock.
+    started: i64,
     version: &'a str,
     /// When it is not that of the page, rows came or went, and the page is fetched anew.
     shape: &'a str,
@@ -159,6 +161,7 @@ impl<'a> Delta<'a> {
         }
         Self {
             now: crate::clock::Timestamp::now().0,
+            started: page.started.0,
             version: page.gateway.version,
             shape: &page.shape,
             verdict: Some(&page.verdict).filter(|verdict| seen.is_none_or(|seen| seen.verdict != **verdict)),

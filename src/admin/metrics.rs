@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::snapshot::Snapshot;
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::reading::{Quality, Value};
 use crate::status::{Device, State};
 
@@ -21,6 +21,11 @@ pub(crate) fn write(snapshot: &Snapshot) -> String {
         [(vec![("id", &*gateway.id), ("version", gateway.version)], 1.0)],
     );
     text.gauge("start_time_seconds", "When the gateway started, in Unix time.", [(vec![], seconds(gateway.started))]);
+
+    text.gauge("clock_synced", "Whether the wall clock is trusted.", [(vec![], f64::from(snapshot.clock.synced))]);
+    text.counter("clock_steps_total", "How often the wall clock was set.", [(vec![], snapshot.clock.steps as f64)]);
+    let step = snapshot.clock.step.map(|step| (vec![], step.by as f64 / 1e3));
+    text.gauge("clock_last_step_seconds", "How far the wall clock was set forward the last time.", step);
 
     let bus = |read: fn(&crate::status::Bus) -> f64| buses.iter().map(move |b| (vec![("bus", &*b.name)], read(b)));
     text.gauge("bus_up", "Whether the bus is there.", bus(|b| up(&b.state)));
@@ -174,8 +179,8 @@ fn up(state: &State) -> f64 {
     f64::from(*state == State::Up)
 }
 
-fn seconds(at: Timestamp) -> f64 {
-    at.0 as f64 / 1e3
+fn seconds(at: Moment) -> f64 {
+    at.shown_at(Moment::now()).0 as f64 / 1e3
 }
 
 fn numeric(value: &Value) -> Option<f64> {

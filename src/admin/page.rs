@@ -9,7 +9,7 @@ use super::rows;
 use super::snapshot::Snapshot;
 use super::verdict::{Tone, Verdict, judge};
 use super::words;
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 use crate::status::{Gateway, State};
 
 /// All that the page shows at one moment.
@@ -30,7 +30,7 @@ use crate::status::{Gateway, State};
 <body data-now="{{ now.0 }}" data-version="{{ gateway.version }}">
 <header>
 <h1 id="gateway">{{ gateway.id }}</h1>
-<p>Fieldpost {{ gateway.version }}, running for <span data-at="{{ gateway.started.0 }}" title="{{ gateway.started }}">{{ self.age(gateway.started.0) }}</span></p>
+<p>Fieldpost {{ gateway.version }}, running for <span id="started" data-at="{{ started.0 }}" title="{{ started }}">{{ self.age(started.0) }}</span></p>
 <p id="contact" role="status" data-tone="wait">As of <time datetime="{{ now }}">{{ now }}</time></p>
 <noscript><p>Live updates need JavaScript. Without it, reload the page to see how things stand.</p></noscript>
 </header>
@@ -72,6 +72,8 @@ use crate::status::{Gateway, State};
 pub(crate) struct Page {
     pub(crate) gateway: Gateway,
     pub(crate) now: Timestamp,
+    /// When the gateway started.
+    pub(crate) started: Timestamp,
     pub(crate) verdict: Verdict,
     pub(crate) tables: Vec<Table>,
     /// Changes when rows come or go: then cells cannot be set one by one.
@@ -127,7 +129,8 @@ impl Page {
         tables.iter().flat_map(|table| &table.rows).for_each(|row| row.id.hash(&mut hasher));
         Self {
             gateway: snapshot.gateway.clone(),
-            now: snapshot.now,
+            now: snapshot.now.wall,
+            started: snapshot.gateway.started.shown_at(snapshot.now),
             verdict: judge(snapshot),
             tables,
             shape: format!("{:016x}", hasher.finish()),
@@ -191,9 +194,9 @@ impl Cell {
     }
 
     /// How long ago; `never` when there is no such moment.
-    pub(super) fn age(at: Option<Timestamp>, never: &str) -> Self {
+    pub(super) fn age(at: Option<Moment>, never: &str) -> Self {
         match at {
-            Some(at) => Self { at: Some(at.0), ..Self::default() },
+            Some(at) => Self { at: Some(at.shown_at(Moment::now()).0), ..Self::default() },
             None => Self::plain(never),
         }
     }

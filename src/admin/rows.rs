@@ -4,6 +4,7 @@ use super::page::{Cell, Column, Row, Table};
 use super::snapshot::{Snapshot, UplinkQueue};
 use super::verdict::Tone;
 use super::words;
+use crate::clock::trust::Standing;
 use crate::reading::Quality;
 use crate::status::{Broker, Bus, Causes, Device, Point, Queue, Store};
 
@@ -35,6 +36,7 @@ pub(super) fn tables(snapshot: &Snapshot) -> Vec<Table> {
             snapshot.client_queues().map(queue),
         ),
         Table::new("store", "Store", STORE, "", [store(&snapshot.store)]),
+        Table::new("clock", "Clock", CLOCK, "", [clock(&snapshot.clock)]),
     ]
 }
 
@@ -255,4 +257,28 @@ fn disk(store: &Store) -> Cell {
 /// What was dropped, and for which causes.
 fn dropped(n: u64, causes: &Causes) -> Cell {
     Cell::loss(n).note(causes.to_string())
+}
+
+const CLOCK: &[Column] = &[
+    Column::text("Clock"),
+    Column::text("State"),
+    Column::figure("Set"),
+    Column::figure("Last set"),
+    Column::figure("By"),
+];
+
+fn clock(clock: &Standing) -> Row {
+    let (tone, state) = if clock.synced { (Tone::Good, "trusted") } else { (Tone::Warn, "not trusted") };
+    let by = clock.step.map_or(words::NONE.into(), |step| words::step(step.by));
+    Row {
+        id: "clock/all".into(),
+        tone,
+        cells: vec![
+            Cell::plain("wall clock"),
+            Cell::plain(state).tone(tone).note(&*clock.why),
+            Cell::number(clock.steps),
+            Cell::age(clock.step.map(|step| step.at), words::NONE),
+            Cell::plain(by),
+        ],
+    }
 }

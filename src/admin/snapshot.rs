@@ -2,15 +2,17 @@
 
 use serde::Serialize;
 
-use crate::clock::Timestamp;
+use crate::clock::Moment;
+use crate::clock::trust::Standing;
 use crate::status::{Board, Broker, Bus, Gateway, Point, Queue, Store, Uplink, uplink_session};
 
 /// All that the parts report, copied at one moment so that nobody who writes it waits for a reader.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Snapshot {
     /// When it was taken.
-    pub(crate) now: Timestamp,
+    pub(crate) now: Moment,
     pub(crate) gateway: Gateway,
+    pub(crate) clock: Standing,
     pub(crate) buses: Vec<Bus>,
     pub(crate) points: Vec<Point>,
     pub(crate) uplinks: Vec<UplinkQueue>,
@@ -36,8 +38,9 @@ impl Snapshot {
             UplinkQueue { uplink, queue }
         };
         Self {
-            now: Timestamp::now(),
+            now: Moment::now(),
             gateway: board.gateway.clone(),
+            clock: board.clock.borrow().clone(),
             buses: board.buses.iter().map(|bus| bus.borrow().clone()).collect(),
             points: board.points.borrow().clone(),
             uplinks: board.uplinks.iter().map(|uplink| join(uplink.borrow().clone())).collect(),
@@ -63,7 +66,7 @@ pub(crate) fn changed(board: &mut Board) -> bool {
         changed
     }
     // Each has to be asked: no short cut.
-    let mut any = one(&mut board.points) | one(&mut board.broker) | one(&mut board.store);
+    let mut any = one(&mut board.clock) | one(&mut board.points) | one(&mut board.broker) | one(&mut board.store);
     for bus in &mut board.buses {
         any |= one(bus);
     }

@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Config, bind};
-use crate::clock::Timestamp;
+use crate::clock::Moment;
+use crate::clock::trust::Standing;
 use crate::reading::{Quality, Value};
 use crate::secret::Secret;
 use crate::status::{
@@ -27,7 +28,7 @@ pub(super) struct Parts {
 
 /// A gateway where all is well.
 pub(super) fn board() -> (Board, Parts) {
-    let at = Some(Timestamp::now());
+    let at = Some(Moment::now());
     let device = Device {
         name: "meter".into(),
         unit: Some(1),
@@ -57,9 +58,11 @@ pub(super) fn board() -> (Board, Parts) {
     let (uplink, uplink_rx) =
         watch::channel(Uplink { name: "cloud".into(), state: State::Up, since: at, ..Uplink::default() });
     let (store, store_rx) = watch::channel(Store { state: State::Up, max_bytes: 1000, ..Store::default() });
-    let gateway = Gateway { id: "plant7".into(), version: "0.1.0", started: Timestamp::now() };
+    let gateway = Gateway { id: "plant7".into(), version: "0.1.0", started: Moment::now() };
+    let clock = Standing { synced: true, ..Standing::default() };
     let board = Board {
         gateway,
+        clock: watch::channel(clock).1,
         buses: vec![bus_rx],
         points: points_rx,
         broker: broker_rx,

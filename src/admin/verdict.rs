@@ -74,6 +74,7 @@ pub(crate) fn judge(snapshot: &Snapshot) -> Verdict {
     store(snapshot, &mut lines);
     wires(snapshot, &mut lines);
     uplinks(snapshot, &mut lines);
+    clock(snapshot, &mut lines);
     lines.sort_by_key(|line| std::cmp::Reverse(line.tone));
     let tone = lines.first().map_or(Tone::Good, |line| line.tone);
     let worst = lines.iter().filter(|line| line.tone == tone).count() as u64;
@@ -117,6 +118,14 @@ fn store(snapshot: &Snapshot, lines: &mut Vec<Line>) {
     if causes.total() > 0 {
         let text = words::count(causes.total(), "message was", "messages were");
         say(lines, Tone::Warn, format!("{text} dropped since the start: {causes}."));
+    }
+}
+
+fn clock(snapshot: &Snapshot, lines: &mut Vec<Line>) {
+    if !snapshot.clock.synced {
+        let why = &snapshot.clock.why;
+        let text = format!("The clock is not trusted: {why}. Times are marked, and corrected when it is set.");
+        say(lines, Tone::Warn, text);
     }
 }
 

@@ -47,6 +47,15 @@ pub(crate) fn span(span: Duration) -> String {
     }
 }
 
+/// `+5 h 0 min`, `−1.5 s`: how far a clock was set, from milliseconds.
+pub(crate) fn step(by: i64) -> String {
+    let sign = if by < 0 { '\u{2212}' } else { '+' };
+    match by.unsigned_abs() {
+        ms @ 0..60_000 => format!("{sign}{:.1} s", ms as f64 / 1e3),
+        ms => format!("{sign}{}", span(Duration::from_millis(ms))),
+    }
+}
+
 /// `1.2 ms`, `45 ms`, `1.5 s`, from microseconds.
 pub(crate) fn micros(us: u64) -> String {
     match us {
@@ -104,6 +113,7 @@ mod tests {
         assert_eq!((bytes(3 << 29), bytes(u64::MAX)), ("1.5 GiB".into(), "16777216 TiB".into()));
         let spans = [0, 59, 60, 3599, 3600, 86_399, 86_400, 90_000].map(|s| span(Duration::from_secs(s)));
         assert_eq!(spans, ["0 s", "59 s", "1 min", "59 min", "1 h 0 min", "23 h 59 min", "1 d 0 h", "1 d 1 h"]);
+        assert_eq!([step(1500), step(-250), step(-18_000_000)], ["+1.5 s", "\u{2212}0.2 s", "\u{2212}5 h 0 min"]);
         assert_eq!([micros(900), micros(45_200), micros(1_500_000)], ["0.9 ms", "45 ms", "1.5 s"]);
     }
 

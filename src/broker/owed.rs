@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::retained::Retained;
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::message::Message;
 use crate::mqtt::{SubscribeOptions, topic};
 use crate::store::{Delivery, EntryId, NO_CLASS};
@@ -53,7 +53,7 @@ impl Owed {
     pub fn take(
         &mut self,
         retained: &Retained,
-        now: Timestamp,
+        now: Moment,
         most: usize,
         scan: usize,
     ) -> (Vec<(Arc<Message>, Delivery)>, usize) {
@@ -130,6 +130,7 @@ impl Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Timestamp;
 
     fn retained(topics: &[&str]) -> Retained {
         let mut retained = Retained::default();
@@ -144,7 +145,7 @@ mod tests {
     }
 
     fn next(owed: &mut Owed, retained: &Retained) -> Vec<String> {
-        let (taken, _) = owed.take(retained, Timestamp(0), 2, 3);
+        let (taken, _) = owed.take(retained, Timestamp(0).into(), 2, 3);
         assert!(taken.iter().all(|(_, delivery)| delivery.retain && delivery.subscription_ids == [7]));
         taken.iter().map(|(message, _)| message.topic.to_string()).collect()
     }
@@ -176,7 +177,7 @@ mod tests {
         for topic in ["aa", "d"] {
             all.set(&Arc::new(Message::retained(topic, "new")));
         }
-        let (rest, _) = owed.take(&all, Timestamp(0), 2, 3);
+        let (rest, _) = owed.take(&all, Timestamp(0).into(), 2, 3);
         let rest: Vec<_> = rest.iter().map(|(m, _)| (&*m.topic, &m.payload[..])).collect();
         assert_eq!(rest, [("c", &b"x"[..]), ("d", b"new")]);
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::session::packet_id;
+use crate::clock::Moment;
 use crate::message::{Message, QoS};
 use crate::mqtt::Publish;
 use crate::store::{Delivery, EntryId, Lost};
@@ -23,15 +24,15 @@ pub struct Queued {
 }
 
 impl Queued {
-    /// The packet that delivers it, for the first time.
-    pub fn publish(&self) -> Publish {
+    /// The packet that delivers it `now`, for the first time.
+    pub fn publish(&self, now: Moment) -> Publish {
         let Delivery { qos, retain, ref subscription_ids, seq, .. } = self.delivery;
         Publish {
             id: (qos > QoS::AtMostOnce).then(|| packet_id(seq)),
             dup: false,
             qos,
             retain,
-            message: self.message.clone(),
+            message: self.message.told(now),
             topic_alias: None,
             subscription_ids: subscription_ids.clone(),
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::message::Message;
 use crate::mqtt::topic;
 
@@ -57,13 +57,13 @@ impl Retained {
     }
 
     /// The message of this topic.
-    pub fn get(&self, topic: &str, now: Timestamp) -> Option<&Arc<Message>> {
+    pub fn get(&self, topic: &str, now: Moment) -> Option<&Arc<Message>> {
         self.messages.get(topic).filter(|message| !message.expired(now))
     }
 
     /// The messages that match `filter` on topics behind `after`, in order, without those that have expired: at most
     /// `most`, found among the next `scan` topics.
-    pub fn after(&self, filter: &str, after: Option<&str>, now: Timestamp, most: usize, scan: usize) -> Slice {
+    pub fn after(&self, filter: &str, after: Option<&str>, now: Moment, most: usize, scan: usize) -> Slice {
         let Some(wildcard) = filter.find(['+', '#']) else {
             let messages = self.get(filter, now).filter(|_| after.is_none()).cloned().into_iter().collect();
             return Slice { messages, last: None, scanned: 1 };
@@ -89,7 +89,7 @@ impl Retained {
     }
 
     /// Forgets the messages that have expired; returns what clears them from the store.
-    pub fn expire(&mut self, now: Timestamp) -> Vec<Arc<Message>> {
+    pub fn expire(&mut self, now: Moment) -> Vec<Arc<Message>> {
         let (mut bytes, mut own) = (0, 0);
         let cleared = self
             .messages
@@ -132,7 +132,7 @@ mod tests {
             retained.set(&Arc::new(Message::retained(topic, topic)));
         }
         let found = |retained: &Retained, filter: &str| {
-            let slice = retained.after(filter, None, Timestamp::now(), usize::MAX, usize::MAX);
+            let slice = retained.after(filter, None, Moment::now(), usize::MAX, usize::MAX);
             assert_eq!(slice.last, None);
             slice.messages.iter().map(|m| m.topic.to_string()).collect::<Vec<_>>()
         };

@@ -39,7 +39,7 @@ use super::queue::{Bound, QueueFull};
 use super::retained::Retained;
 use super::session::{LinkId, Session};
 use super::topics::{SessionKey, Topics};
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::message::{Message, QoS};
 use crate::mqtt::{Packet, PacketId, Reason};
 use crate::status::Causes;
@@ -96,7 +96,8 @@ pub struct Effects {
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     pub instant: Instant,
-    pub wall: Timestamp,
+    /// For what is told or kept: see [`Moment`].
+    pub wall: Moment,
 }
 
 /// The bounds that the router keeps.

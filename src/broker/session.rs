@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::owed::Owed;
 use super::queue::{Queue, Queued};
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::message::QoS;
 use crate::mqtt::{PacketId, SubscribeOptions, Version, Will};
 use crate::status::Causes;
@@ -30,7 +30,7 @@ pub struct Session {
     /// Its connection, while there is one.
     pub connection: Option<Connection>,
     /// When its client left.
-    pub left: Option<Timestamp>,
+    pub left: Option<Moment>,
     /// When it ends, if its client does not come back.
     pub ends: Option<Instant>,
     pub subscriptions: BTreeMap<Arc<str>, (SubscribeOptions, Option<u32>)>,
@@ -52,7 +52,7 @@ pub struct Session {
     /// When the will is due: its client is gone and its delay runs.
     pub will_due: Option<Instant>,
     /// When the oldest entry on disk had entered, as the store was opened.
-    pub oldest_on_disk: Option<Timestamp>,
+    pub oldest_on_disk: Option<Moment>,
     /// Deliveries dropped: too slow a reader, or no room in the store.
     pub dropped: Causes,
     /// The publish that last matched, and where in its list of matches: to deliver once for overlapping filters.

@@ -13,7 +13,7 @@ use super::router::{Effects, Event, Now, Router};
 use super::session::LinkId;
 use super::sys::{self, Sys};
 use super::traffic::Traffic;
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::message::Message;
 use crate::mqtt::Packet;
 use crate::status;
@@ -219,5 +219,5 @@ impl Task {
 }
 
 pub(super) fn now() -> Now {
-    Now { instant: Instant::now(), wall: Timestamp::now() }
+    Now { instant: Instant::now(), wall: Moment::now() }
 }

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::Bus;
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::reading::{Fault, Reading, Report};
 use crate::status::{self, Pulse, State};
 use freshness::Freshness;
@@ -81,7 +81,7 @@ impl Desk {
         self.pulse.beat();
         let now = Instant::now();
         let Self { freshness, devices, down, .. } = self;
-        let overdue = freshness.overdue(Timestamp::now(), now, |device| match (&*down, &devices[device].fault) {
+        let overdue = freshness.overdue(Moment::now(), now, |device| match (&*down, &devices[device].fault) {
             (Some(why), _) => Fault::LinkDown(why.clone()),
             (None, fault) => fault.clone().unwrap_or(Fault::Timeout),
         });

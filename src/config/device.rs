@@ -15,7 +15,7 @@ use super::source::Span;
 use crate::bus::point::{self, Surroundings};
 use crate::bus::profile::Defaults;
 use crate::bus::{self, link};
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::mapping::Route;
 use crate::mapping::topic::Names;
 use crate::reading::{Quality, Value};
@@ -327,7 +327,7 @@ fn unread(route: &Route, point: &bus::Point, unit: Option<&str>) -> status::Poin
         value: Value::Null,
         unit: unit.map(Arc::from),
         quality: Quality::Bad,
-        at: None::<Timestamp>,
+        at: None::<Moment>,
         // No fault: who shows the point says that it was not read yet.
         fault: None,
         every: point.every,

@@ -11,6 +11,7 @@ use super::diagnostic::{Diagnostic, Diagnostics};
 use super::route::Routing;
 use super::section::Section;
 use crate::bus::point::check_period;
+use crate::clock::trust::Rule;
 use crate::mqtt::topic;
 use crate::units::Period;
 
@@ -27,6 +28,8 @@ pub struct Gateway {
     pub id: Arc<str>,
     /// What to log: a level, or levels by target as in `info,fieldpost::bus=debug`.
     pub log: String,
+    /// When the wall clock is trusted.
+    pub clock: Rule,
 }
 
 /// The keys of `[gateway]` but for those of [`Routing`].
@@ -36,6 +39,13 @@ pub(super) struct Keys {
     id: Option<Spanned<String>>,
     log: Option<Spanned<String>>,
     every: Option<Spanned<Period>>,
+}
+
+/// Apart, so that a wrong word hides no other error.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Clock {
+    clock: Rule,
 }
 
 /// A word alone would be taken as a target of which everything is logged, and nothing of the others.
@@ -49,9 +59,9 @@ fn check_log(log: &str) -> Result<(), String> {
 
 /// Reads the section; also what it says for all points.
 pub(super) fn read(section: Option<Section<'_>>, out: &mut Diagnostics) -> (Gateway, Routing, Duration) {
-    let (keys, routing) = match section {
+    let (keys, Clock { clock }, routing) = match section {
         Some(mut section) => {
-            let taken = (section.take::<Keys>(out), section.take::<Routing>(out));
+            let taken = (section.take::<Keys>(out), section.take::<Clock>(out), section.take::<Routing>(out));
             section.finish(out);
             taken
         }
@@ -77,7 +87,7 @@ pub(super) fn read(section: Option<Section<'_>>, out: &mut Diagnostics) -> (Gate
     let every = keys.every.map_or(EVERY, |every| every.into_inner().0);
     let id = keys.id.map_or_else(host_name, Spanned::into_inner);
     let log = keys.log.map_or_else(|| LOG.to_owned(), Spanned::into_inner);
-    (Gateway { id: id.into(), log }, routing, every)
+    (Gateway { id: id.into(), log, clock }, routing, every)
 }
 
 /// Whether a text can be one level of a topic.

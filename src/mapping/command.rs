@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 use crate::message::{Message, Properties};
 use crate::reading::Value;
 
@@ -69,8 +69,9 @@ fn wrong(what: &str) -> Refusal {
     Refusal(format!("{what}; send a value such as 42.5, true, \"text\" or on, or an object such as {{\"v\":42.5}}"))
 }
 
-/// What became of a command, as JSON: `{"ok":true,"v":42.5,"t":"…"}` or `{"ok":false,"error":"…","t":"…"}`.
-pub(super) fn outcome(outcome: Result<&Value, &str>) -> Bytes {
+/// What became of a command, as JSON: `{"ok":true,"v":42.5,"t":"…"}` or `{"ok":false,"error":"…","t":"…"}`; while nobody
+/// has set the clock, marked as readings are.
+pub(super) fn outcome(outcome: Result<&Value, &str>, now: Moment) -> Bytes {
     #[derive(Serialize)]
     struct Outcome<'a> {
         ok: bool,
@@ -79,8 +80,12 @@ pub(super) fn outcome(outcome: Result<&Value, &str>) -> Bytes {
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<&'a str>,
         t: Timestamp,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        clock: Option<&'a str>,
     }
-    let outcome = Outcome { ok: outcome.is_ok(), v: outcome.ok(), error: outcome.err(), t: Timestamp::now() };
+    // As `message::timed` has it.
+    let clock = (!now.trusted).then_some("unsynced");
+    let outcome = Outcome { ok: outcome.is_ok(), v: outcome.ok(), error: outcome.err(), t: now.wall, clock };
     serde_json::to_vec(&outcome).expect("plain fields always serialize").into()
 }
 

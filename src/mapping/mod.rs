@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::message::{Message, QoS};
 use crate::mqtt::topic::check_name;
 use crate::reading::{Reading, Report, Value};
@@ -87,7 +87,7 @@ impl Mapping {
     pub fn report(&mut self, report: &Report, now: Instant) -> Vec<Message> {
         match report {
             Report::Readings(readings) => {
-                let at = Timestamp::now();
+                let at = Moment::now();
                 let mut messages = Vec::with_capacity(readings.len());
                 messages.extend(readings.iter().filter_map(|reading| self.reading(reading, now, at)));
                 messages
@@ -118,26 +118,29 @@ impl Mapping {
     /// What to tell about the command in `message`, carried out or refused: one message on `<topic>/set/result`, and one
     /// on the response topic if it has one (MQTT 5.0, 4.10), unless [`Mapping::without_responses`].
     pub fn result(&self, message: &Message, outcome: Result<&Value, &str>) -> Vec<Message> {
-        let payload = command::outcome(outcome);
-        let mut messages = vec![Message::new(format!("{}/result", message.topic), payload.clone())];
+        let at = Moment::now();
+        let timed = |message| Message { at, timed: true, ..message };
+        let payload = command::outcome(outcome, at);
+        let mut messages = vec![timed(Message::new(format!("{}/result", message.topic), payload.clone()))];
         if let Some(request) = &message.properties
             && let Some(topic) = &request.response_topic
             && self.may_answer_on(topic)
         {
-            messages.push(command::response(topic, request, payload));
+            messages.push(timed(command::response(topic, request, payload)));
         }
         messages
     }
 
-    fn reading(&mut self, reading: &Reading, now: Instant, at: Timestamp) -> Option<Message> {
+    fn reading(&mut self, reading: &Reading, now: Instant, at: Moment) -> Option<Message> {
         let index = *self.points.get(&reading.device)?.get(&reading.point)?;
         let (route, last) = &mut self.routes[index];
         route.report.wants(reading, last, now).then(|| Message {
             topic: route.topic.clone(),
-            payload: route.payload.payload(reading),
+            payload: route.payload.payload(reading, at),
             qos: route.qos,
             retain: route.retain,
             at,
+            timed: route.payload.is_timed(),
             properties: None,
         })
     }

@@ -5,6 +5,8 @@ use std::io::Write;
 use bytes::Bytes;
 use serde::Deserialize;
 
+use crate::clock::Moment;
+use crate::message::timed;
 use crate::reading::{Quality, Reading};
 
 /// How a reading is written.
@@ -12,7 +14,7 @@ use crate::reading::{Quality, Reading};
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// `{"v":231.4,"t":"2026-11-20T10:00:00.123Z","q":"good"}`: value, time of reading, quality; and when that is not
-    /// good, the reason as `"e"`.
+    /// good, the reason as `"e"`; and `"clock":"unsynced"` while nobody has set the clock by which the time is.
     #[default]
     Json,
     /// The bare value: `231.4`, `true`, `text`; `null` for none.
@@ -20,19 +22,24 @@ pub enum Format {
 }
 
 impl Format {
-    /// The payload for `reading`.
-    pub fn payload(self, reading: &Reading) -> Bytes {
+    /// The payload for `reading`, as it is published `now`.
+    pub fn payload(self, reading: &Reading, now: Moment) -> Bytes {
         let mut payload = Vec::with_capacity(64);
         match self {
             Format::Value => write!(payload, "{}", reading.value),
-            Format::Json => json(&mut payload, reading),
+            Format::Json => json(&mut payload, reading, now),
         }
         .expect("writing to memory does not fail");
         payload.into()
     }
+
+    /// Whether it tells a time: see [`timed`].
+    pub fn is_timed(self) -> bool {
+        self == Format::Json
+    }
 }
 
-fn json(out: &mut Vec<u8>, reading: &Reading) -> std::io::Result<()> {
+fn json(out: &mut Vec<u8>, reading: &Reading, now: Moment) -> std::io::Result<()> {
     out.write_all(br#"{"v":"#)?;
     serde_json::to_writer(&mut *out, &reading.value)?;
     let quality = match reading.quality {
@@ -40,19 +47,26 @@ fn json(out: &mut Vec<u8>, reading: &Reading) -> std::io::Result<()> {
         Quality::Stale => "stale",
         Quality::Bad => "bad",
     };
-    write!(out, r#","t":"{}","q":"{quality}""#, reading.at)?;
+    write!(out, r#","t":"{}","q":"{quality}""#, reading.at.corrected(now).wall)?;
     if let (Quality::Stale | Quality::Bad, Some(fault)) = (reading.quality, &reading.fault) {
         out.write_all(br#","e":"#)?;
         serde_json::to_writer(&mut *out, &fault.to_string())?;
+    }
+    if !now.trusted {
+        out.write_all(timed::UNSYNCED.as_bytes())?;
     }
     out.write_all(b"}")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::clock::Timestamp;
+    use crate::clock::{Timestamp, Uptime};
     use crate::reading::{Fault, Value};
+
+    const AT: Timestamp = Timestamp(1_763_632_800_123);
 
     fn reading(value: Value) -> Reading {
         Reading {
@@ -60,14 +74,14 @@ mod tests {
             point: "voltage".into(),
             value,
             quality: Quality::Good,
-            at: Timestamp(1_763_632_800_123),
+            at: AT.into(),
             fault: None,
         }
     }
 
     fn both(reading: &Reading) -> [String; 2] {
         [Format::Json, Format::Value]
-            .map(|format| String::from_utf8(format.payload(reading).to_vec()).expect("payloads are text"))
+            .map(|format| String::from_utf8(format.payload(reading, AT.into()).to_vec()).expect("payloads are text"))
     }
 
     #[test]
@@ -95,5 +109,24 @@ mod tests {
         let never = Reading { quality: Quality::Bad, fault: Some(Fault::Timeout), ..reading(Value::Null) };
         let wanted = r#"{"v":null,"t":"2025-11-20T10:00:00.123Z","q":"bad","e":"no answer"}"#;
         assert_eq!(both(&never), [wanted, "null"]);
+    }
+
+    #[test]
+    fn while_nobody_has_set_the_clock_the_time_is_marked() {
+        let moment = |wall, uptime, trusted| Moment {
+            wall: Timestamp(wall),
+            uptime: Some(Uptime(Duration::from_secs(uptime))),
+            trusted,
+        };
+        let stale = Reading { at: moment(5000, 60, false), ..reading(Value::Int(1)) };
+        let text = |format: Format, now| String::from_utf8(format.payload(&stale, now).to_vec()).unwrap();
+        let marked = r#"{"v":1,"t":"1970-01-01T00:00:05.000Z","q":"good","clock":"unsynced"}"#;
+        assert_eq!(text(Format::Json, moment(9000, 64, false)), marked);
+        assert_eq!(text(Format::Value, moment(9000, 64, false)), "1");
+        // A step of a clock that is not trusted either: all times are by the same clock.
+        let marked = r#"{"v":1,"t":"1970-01-01T01:00:00.000Z","q":"good","clock":"unsynced"}"#;
+        assert_eq!(text(Format::Json, moment(3_604_000, 64, false)), marked);
+        let right = r#"{"v":1,"t":"2025-11-20T09:59:00.123Z","q":"good"}"#;
+        assert_eq!(text(Format::Json, moment(AT.0, 120, true)), right);
     }
 }

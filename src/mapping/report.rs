@@ -86,7 +86,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn reading(value: Value, quality: Quality) -> Reading {
-        Reading { device: "d".into(), point: "p".into(), value, quality, at: Timestamp(0), fault: None }
+        Reading { device: "d".into(), point: "p".into(), value, quality, at: Timestamp(0).into(), fault: None }
     }
 
     /// Which of these values, good and a second apart, are published.

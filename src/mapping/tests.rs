@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::clock::Timestamp;
 use crate::message::Properties;
 use crate::reading::Quality;
 
@@ -34,7 +35,7 @@ fn reading(device: &str, point: &str, value: i128) -> Reading {
         point: point.into(),
         value: Value::Int(value),
         quality: Quality::Good,
-        at: Timestamp(0),
+        at: Timestamp(0).into(),
         fault: None,
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::EntryId;
 use super::rows::int;
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 
 /// Such a clock may begin here; a time before it says nothing about age.
 const FIRST_PLAUSIBLE: Timestamp = Timestamp(1_577_836_800_000); // 2020-01-01
@@ -33,7 +33,7 @@ pub(super) struct Run {
 /// What counts as too old at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Horizon {
-    now: Timestamp,
+    now: Moment,
     age: Duration,
     first: i64,
     outlived: i64,
@@ -56,7 +56,7 @@ impl Run {
     }
 
     /// What is too old when the wall clock shows `now`.
-    pub(super) fn horizon(&self, now: Timestamp) -> Horizon {
+    pub(super) fn horizon(&self, now: Moment) -> Horizon {
         Horizon { now, age: self.age, first: self.first, outlived: self.outlived }
     }
 }
@@ -76,7 +76,7 @@ impl Horizon {
                 if at < FIRST_PLAUSIBLE {
                     continue; // as old as its neighbours
                 }
-                if at.age_at(self.now) <= self.age {
+                if Moment::from(at).age_at(self.now) <= self.age {
                     break;
                 }
             }
@@ -107,7 +107,7 @@ mod tests {
     fn earlier_runs_go_by_the_wall_clock_and_this_one_by_its_own_time() {
         let (c, start) = (messages(), Instant::now());
         let mut run = Run::new(EntryId(4), DAY);
-        let expired = |run: &Run| run.horizon(NOW).expired(&c).expect("it is read");
+        let expired = |run: &Run| run.horizon(NOW.into()).expired(&c).expect("it is read");
         run.mark(4, start);
         run.mark(5, start + DAY / 64);
         assert_eq!(expired(&run), Some(2));

@@ -29,7 +29,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::message::{Message, QoS};
 use crate::mqtt::{PacketId, SubscribeOptions};
 use crate::status::Cause;
@@ -79,7 +79,7 @@ pub struct Session {
     /// Session expiry interval, in seconds; `u32::MAX` never expires.
     pub expiry: u32,
     /// When its client left; none while it is connected.
-    pub left: Option<Timestamp>,
+    pub left: Option<Moment>,
     /// The last [`Delivery::seq`] that was sent, as of when its client left.
     pub sent: u64,
     pub subscriptions: Vec<Subscription>,
@@ -109,7 +109,7 @@ pub struct Will {
     /// Will delay interval, in seconds.
     pub delay: u32,
     /// When it is due, once its client is gone.
-    pub due: Option<Timestamp>,
+    pub due: Option<Moment>,
 }
 
 /// What one transaction changes. Applied in the order of the fields.
@@ -216,7 +216,7 @@ pub struct Recovered {
 pub struct Depth {
     pub entries: u64,
     /// When its oldest entry entered the broker.
-    pub oldest: Option<Timestamp>,
+    pub oldest: Option<Moment>,
     /// The first and the last [`Delivery::seq`] in it; 0 when it is empty.
     pub first: u64,
     pub last: u64,

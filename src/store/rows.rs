@@ -24,7 +24,7 @@ pub(super) fn session(row: &Row<'_>) -> Result<Session> {
         queue: queue_id(row.get(0)?)?,
         client_id: row.get(1)?,
         expiry: row.get(2)?,
-        left: row.get::<_, Option<i64>>(3)?.map(Timestamp),
+        left: row.get::<_, Option<i64>>(3)?.map(|at| Timestamp(at).into()),
         subscriptions: subscriptions(&row.get::<_, String>(1)?, &row.get::<_, String>(4)?),
         user: row.get(5)?,
         sent: seq(row.get(6)?)?,
@@ -68,7 +68,8 @@ pub(super) fn message(row: &Row<'_>) -> Result<Message> {
         payload: Bytes::from(row.get::<_, Vec<u8>>(1)?),
         qos: qos(row.get(2)?),
         retain: row.get(3)?,
-        at: Timestamp(row.get(4)?),
+        at: Timestamp(row.get(4)?).into(),
+        timed: false,
         properties: from_json(row.get(5)?),
     })
 }

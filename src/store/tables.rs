@@ -10,7 +10,7 @@ use super::loss::Dropped;
 use super::removal::{Removal, size};
 use super::rows::{entry, entry_id, handshake, handshake_columns, int, json, message, queue_id, seq, session};
 use super::{Append, Batch, Depth, Entry, EntryId, Handshake, Lost, QueueId, Recovered, Session, WhenFull, Will};
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 use crate::message::Message;
 use crate::status::Cause;
 
@@ -192,9 +192,9 @@ impl Tables {
     }
 
     /// When the oldest message entered the broker.
-    pub(super) fn oldest(&self) -> Result<Option<Timestamp>> {
+    pub(super) fn oldest(&self) -> Result<Option<Moment>> {
         let at = self.connection.query_row("SELECT at FROM message ORDER BY id LIMIT 1", [], |row| row.get(0));
-        Ok(at.optional()?.map(Timestamp))
+        Ok(at.optional()?.map(|at| Timestamp(at).into()))
     }
 
     /// The entries of `queue` after `after`, in order: at most `limit`, and no more than `max_bytes` unless the first
@@ -249,7 +249,7 @@ fn put_sessions(c: &Connection, books: &mut Books, removal: &mut Removal<'_>, se
                 session.queue.0,
                 &session.client_id,
                 session.expiry,
-                session.left.map(|at| at.0),
+                session.left.map(|at| at.wall.0),
                 json(&session.subscriptions),
                 &session.user,
                 int(EntryId(session.sent)),
@@ -286,7 +286,7 @@ fn append(c: &Connection, books: &mut Books, appends: &[Append], dropped: &mut D
         }
         let properties = m.properties.as_ref().map(json);
         let size = size(m, properties.as_deref());
-        let row = (int(*id), &m.topic, &m.payload[..], u8::from(m.qos), m.retain, m.at.0, properties);
+        let row = (int(*id), &m.topic, &m.payload[..], u8::from(m.qos), m.retain, m.at.wall.0, properties);
         if message.execute(row)? == 1 {
             books.bytes = books.bytes.saturating_add(size);
         }
@@ -319,7 +319,7 @@ fn retain(c: &Connection, messages: &[Arc<Message>]) -> Result<()> {
             clear.execute([&m.topic])?;
         } else {
             let properties = m.properties.as_ref().map(json);
-            set.execute((&m.topic, &m.payload[..], u8::from(m.qos), m.at.0, properties))?;
+            set.execute((&m.topic, &m.payload[..], u8::from(m.qos), m.at.wall.0, properties))?;
         }
     }
     Ok(())
@@ -353,10 +353,10 @@ fn put_wills(c: &Connection, wills: &[(Arc<str>, Option<Will>)]) -> Result<()> {
                 &m.payload[..],
                 u8::from(m.qos),
                 m.retain,
-                m.at.0,
+                m.at.wall.0,
                 properties,
                 delay,
-                due.map(|at| at.0),
+                due.map(|at| at.wall.0),
             ),
         )?;
     }
@@ -392,7 +392,8 @@ fn recover(c: &Connection) -> Result<Recovered> {
         .query_map([], |row| Ok((session(row)?, row.get::<_, i64>(7)?)))?
     {
         let (session, entries) = row?;
-        let first = firsts.query_row([session.queue.0], |row| Ok((Timestamp(row.get(0)?), seq(row.get(1)?)?)));
+        let first =
+            firsts.query_row([session.queue.0], |row| Ok((Moment::from(Timestamp(row.get(0)?)), seq(row.get(1)?)?)));
         let (oldest, first) = first.optional()?.unzip();
         let last = lasts.query_row([session.queue.0], |row| seq(row.get(0)?)).optional()?;
         let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
@@ -411,8 +412,11 @@ fn recover(c: &Connection) -> Result<Recovered> {
     let mut statement =
         c.prepare("SELECT topic, payload, qos, retain, at, properties, delay, due_at, client_id FROM will")?;
     for row in statement.query_map([], |row| {
-        let will =
-            Will { message: message(row)?, delay: row.get(6)?, due: row.get::<_, Option<i64>>(7)?.map(Timestamp) };
+        let will = Will {
+            message: message(row)?,
+            delay: row.get(6)?,
+            due: row.get::<_, Option<i64>>(7)?.map(|at| Timestamp(at).into()),
+        };
         Ok((row.get(8)?, will))
     })? {
         wills.push(row?);

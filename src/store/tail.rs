@@ -233,7 +233,7 @@ impl<W> Tail<W> {
     }
 
     /// When the oldest entry of `queue` in the tail entered the broker.
-    pub fn oldest(&self, queue: QueueId) -> Option<crate::clock::Timestamp> {
+    pub fn oldest(&self, queue: QueueId) -> Option<crate::clock::Moment> {
         let mut entries = self.written.iter().chain(&self.entries);
         entries.find(|e| e.open.iter().any(|(open, _)| *open == queue)).map(|e| e.message.at)
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
+use crate::clock::Timestamp;
 use crate::message::Properties;
 use crate::status::State;
 use crate::units::{Period, Size};
@@ -113,7 +114,8 @@ fn keeps_everything_of_a_message_and_its_delivery() {
         payload: vec![0, 255, 10].into(),
         qos: QoS::ExactlyOnce,
         retain: true,
-        at: Timestamp::now(),
+        at: Timestamp::now().into(),
+        timed: false,
         properties: Some(Box::new(Properties {
             expiry: Some(9),
             user: vec![("k".into(), "v".into()), ("k".into(), "w".into())],
@@ -129,7 +131,7 @@ fn keeps_everything_of_a_message_and_its_delivery() {
         share: None,
     };
     let mut kept = session(QUEUE, "a");
-    kept.left = Some(Timestamp(7));
+    kept.left = Some(Timestamp(7).into());
     kept.subscriptions =
         vec![Subscription { filter: "πlant/#".into(), options: SubscribeOptions::default(), id: Some(3) }];
     let appends =
@@ -329,7 +331,7 @@ fn what_is_too_old_goes_but_a_clock_that_is_set_after_the_start_makes_nothing_ol
     let (mut store, _) = place.open();
     let aged = |id, at| {
         let mut append = append(id, b"x", &[QUEUE]);
-        append.message = Arc::new(Message { at: Timestamp(at), ..(*append.message).clone() });
+        append.message = Arc::new(Message { at: Timestamp(at).into(), ..(*append.message).clone() });
         append
     };
     // The clock of this run was days behind when these came in.

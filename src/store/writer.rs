@@ -17,7 +17,7 @@ use super::space::Space;
 use super::tables::{Books, Bounds, Tables};
 use super::{Batch, EntryId, Event, QueueId, Recovered, Session};
 use crate::backoff::Backoff;
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::status::{self, State};
 use crate::units::Size;
 
@@ -304,7 +304,7 @@ impl Writer {
     fn horizon(&mut self) -> Horizon {
         let books = self.tables.as_ref().map_or(&self.books, |tables| &tables.books);
         self.run.mark(books.next_id, Instant::now());
-        self.run.horizon(Timestamp::now())
+        self.run.horizon(Moment::now())
     }
 
     /// Tries the rest until it is written, or for a while if the disk takes nothing.

@@ -27,7 +27,7 @@ use self::mqtt::{Cloud, Identity};
 use self::pipe::Pipe;
 use crate::backoff::Backoff;
 use crate::broker::{Broker, Link};
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::mqtt::{Connect, Packet, PacketId, Reason, RetainHandling, Subscribe, SubscribeOptions, Version};
 use crate::status::{self, Pulse, State, uplink_session};
 
@@ -206,7 +206,7 @@ impl Uplink {
     fn up(&self) {
         self.status.send_modify(|status| {
             status.state = State::Up;
-            status.since = Some(Timestamp::now());
+            status.since = Some(Moment::now());
             status.connects += 1;
             tracing::info!("uplink {}: connected to {}", self.name, status.url);
         });
@@ -220,7 +220,7 @@ impl Uplink {
             }
             tracing::warn!("uplink {}: {}: {why}", self.name, status.url);
             if !matches!(status.state, State::Down(_)) {
-                status.since = Some(Timestamp::now());
+                status.since = Some(Moment::now());
             }
             status.state = state;
             true

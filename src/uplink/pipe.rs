@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::rules::{Rule, route};
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::message::{Message, QoS};
 use crate::mqtt::{Ack, ConnAck, Packet, PacketId, Publish, Reason, topic};
 
@@ -70,7 +70,7 @@ pub(super) struct Tally {
     pub(super) sent: u64,
     pub(super) received: u64,
     pub(super) refused: u64,
-    pub(super) acknowledged: Option<Timestamp>,
+    pub(super) acknowledged: Option<Moment>,
 }
 
 /// Packets to be sent, by side.
@@ -322,7 +322,7 @@ impl Pipe {
             self.refuse(&leg.topic, &super::mqtt::meaning(ack.reason));
         } else {
             self.tally.sent += 1;
-            self.tally.acknowledged = Some(Timestamp::now());
+            self.tally.acknowledged = Some(Moment::now());
         }
         acknowledge(ack.id, leg.local, out);
         Ok(())

@@ -180,6 +180,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["admin/"]),
     ("base64", &["admin/access.rs", "broker/access/hash.rs"]),
     ("clap", &["cli/"]),
+    ("libc", &["clock/kernel.rs"]),
     ("ring", &["admin/access.rs", "admin/routes.rs", "broker/access/hash.rs", "tls.rs"]),
     ("rusqlite", &["store/"]),
     ("rustls", &["broker/listener/tls.rs", "tls.rs", "uplink/tls.rs"]),

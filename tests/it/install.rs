@@ -135,6 +135,17 @@ fn the_gateway_may_raise_its_bound_on_open_files() {
 }
 
 #[test]
+fn the_gateway_may_ask_whether_a_time_server_keeps_the_clock() {
+    let unit = read("systemd/fieldpost.service");
+    let calls = settings(&unit, "SystemCallFilter");
+    let (denied, allowed) =
+        (calls.iter().position(|c| c.starts_with('~')), calls.iter().position(|c| c.contains("clock_adjtime")));
+    assert!(denied.is_some() && allowed > denied, "{calls:?}");
+    assert!(settings(&unit, "ProtectClock").is_empty(), "it forbids to ask as well");
+    assert_eq!(settings(&unit, "CapabilityBoundingSet"), [""], "nothing is to set the clock");
+}
+
+#[test]
 fn a_reload_sends_what_the_program_takes_for_one() {
     assert_eq!(settings(&read("systemd/fieldpost.service"), "ExecReload"), ["/bin/kill -HUP $MAINPID"]);
 }

@@ -90,6 +90,7 @@
   function update(delta) {
     heard = Date.now();
     offset = delta.now - heard;
+    document.getElementById("started").dataset.at = delta.started;
     lost = false;
     document.body.classList.remove("lost");
     tone(contact, "good");

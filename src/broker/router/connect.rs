@@ -78,7 +78,7 @@ impl Router {
                 ..ConnAck::new(Reason::SUCCESS)
             })),
         );
-        self.resume(key, effects);
+        self.resume(key, now, effects);
         self.pump(key, now, effects);
     }
 
@@ -180,7 +180,7 @@ impl Router {
     }
 
     /// Sends again what was in flight (MQTT 5.0, 4.4).
-    fn resume(&mut self, key: SessionKey, effects: &mut Effects) {
+    fn resume(&mut self, key: SessionKey, now: Now, effects: &mut Effects) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let Some(Connection { link, window, .. }) = session.connection else { return };
         // A smaller window than last time: what does not fit waits again, in its place.
@@ -194,17 +194,22 @@ impl Router {
                 session.queue.put_back(entry);
             }
         }
-        if let Some(connection) = &mut session.connection {
-            connection.outstanding += session.inflight_bytes;
-        }
+        let mut outstanding = 0;
         for inflight in &session.inflight {
             let packet = match &inflight.stage {
-                Stage::Published(entry) => Packet::Publish(Publish { dup: true, ..entry.publish() }),
+                Stage::Published(entry) => {
+                    let publish = entry.publish(now.wall);
+                    outstanding += publish.message.size();
+                    Packet::Publish(Publish { dup: true, ..publish })
+                }
                 // PUBREL follows when the disk knows.
                 Stage::Received => continue,
                 Stage::Released { .. } => Packet::PubRel(Ack::ok(packet_id(inflight.seq))),
             };
             effects.send(link, packet);
+        }
+        if let Some(connection) = &mut session.connection {
+            connection.outstanding += outstanding;
         }
         // What is sent again for want of window was sent before, too.
         session.sent_before = session.sent_before.max(session.sent);

@@ -60,10 +60,10 @@ impl Router {
                 self.settle(key, entry.id, entry.delivery.qos, oldest, effects);
                 continue;
             }
+            let mut publish = entry.publish(now.wall);
             if let Some(connection) = session.connection.as_mut() {
-                connection.outstanding += entry.message.size();
+                connection.outstanding += publish.message.size();
             }
-            let mut publish = entry.publish();
             if qos > QoS::AtMostOnce {
                 // After a restart it may be the second time.
                 publish.dup = seq <= session.sent_before;

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::num::NonZeroU16;
 
 use super::*;
+use crate::clock::Timestamp;
 use crate::mqtt::{Ack, ConnAck, Connect, Publish, RetainHandling, Subscribe, SubscribeOptions, Version, Will};
 use crate::store::{Delivery, Depth, Entry, Handshake, NO_CLASS};
 
@@ -51,7 +52,7 @@ impl World {
     }
 
     fn recovered(recovered: Recovered, access: Access) -> Self {
-        Self::at(Now { instant: Instant::now(), wall: Timestamp(1_000_000) }, recovered, access)
+        Self::at(Now { instant: Instant::now(), wall: Timestamp(1_000_000).into() }, recovered, access)
     }
 
     fn at(now: Now, recovered: Recovered, access: Access) -> Self {
@@ -111,7 +112,7 @@ impl World {
     /// Lets time pass and hands the due batch to the disk, without finishing it.
     fn window(&mut self) {
         self.now.instant += LIMITS.commit;
-        self.now.wall.0 += 200;
+        self.now.wall.wall.0 += 200;
         self.apply(Event::Tick);
     }
 
@@ -213,7 +214,7 @@ fn connect(client_id: &str, expiry: u32) -> Connect {
 }
 
 fn publish(id: Option<u16>, qos: QoS, topic: &str) -> Packet {
-    let message = Message { qos, at: Timestamp(1_000_000), ..Message::new(topic, "x") };
+    let message = Message { qos, at: Timestamp(1_000_000).into(), ..Message::new(topic, "x") };
     packet_of(id, message)
 }
 
@@ -712,7 +713,7 @@ fn time_away_before_a_restart_counts_for_a_session_s_end() {
         user: None,
         queue: QueueId(1),
         expiry: 60,
-        left: Some(Timestamp(1_000_000 - 50_000)),
+        left: Some(Timestamp(1_000_000 - 50_000).into()),
         sent: 0,
         subscriptions: Vec::new(),
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::route::Origin;
 use super::{Effects, Now, Router};
 use crate::broker::topics::SessionKey;
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::mqtt::Will;
 use crate::store;
 
@@ -30,8 +30,7 @@ impl Router {
         }
         session.will_due = Some(now.instant + delay);
         self.deadlines.insert((now.instant + delay, key));
-        let due = now.wall.0.saturating_add(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
-        self.save_will(key, Some(Timestamp(due)));
+        self.save_will(key, Some(now.wall.after(delay)));
     }
 
     pub(super) fn publish_will(&mut self, key: SessionKey, now: Now, effects: &mut Effects) {
@@ -49,7 +48,7 @@ impl Router {
         self.publish(origin, Arc::new(will.message), now, effects);
     }
 
-    pub(super) fn save_will(&mut self, key: SessionKey, due: Option<Timestamp>) {
+    pub(super) fn save_will(&mut self, key: SessionKey, due: Option<Moment>) {
         let Some(session) = self.sessions.get(&key) else { return };
         let saved = session.will.as_ref().map(|will| store::Will {
             message: will.message.clone(),

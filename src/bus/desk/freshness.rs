@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::bus::Bus;
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::reading::{Fault, Quality, Reading, Value};
 
 /// The last word on every point of a bus. Devices and points go by their index in [`Bus`].
@@ -23,7 +23,7 @@ struct Known {
     point: Arc<str>,
     stale_after: Duration,
     /// The last good value.
-    good: Option<(Value, Timestamp)>,
+    good: Option<(Value, Moment)>,
     /// Without another answer it is overdue from here on.
     until: Instant,
     told: Told,
@@ -54,7 +54,7 @@ impl Freshness {
     }
 
     /// The device gave a value.
-    pub(crate) fn good(&mut self, device: usize, point: usize, value: Value, at: Timestamp, now: Instant) -> Reading {
+    pub(crate) fn good(&mut self, device: usize, point: usize, value: Value, at: Moment, now: Instant) -> Reading {
         let known = &mut self.devices[device][point];
         known.until = now + known.stale_after;
         known.good = Some((value.clone(), at));
@@ -68,7 +68,7 @@ impl Freshness {
         device: usize,
         point: usize,
         fault: Fault,
-        at: Timestamp,
+        at: Moment,
         now: Instant,
     ) -> Option<Reading> {
         let known = &mut self.devices[device][point];
@@ -82,7 +82,7 @@ impl Freshness {
     }
 
     /// The points that have become overdue, each told once: the last good value as stale, or bad when there is none.
-    pub(crate) fn overdue(&mut self, at: Timestamp, now: Instant, fault: impl Fn(usize) -> Fault) -> Vec<Reading> {
+    pub(crate) fn overdue(&mut self, at: Moment, now: Instant, fault: impl Fn(usize) -> Fault) -> Vec<Reading> {
         let mut readings = Vec::new();
         if now < self.next {
             return readings;
@@ -119,7 +119,7 @@ impl Freshness {
 }
 
 impl Known {
-    fn reading(&self, value: Value, quality: Quality, at: Timestamp, fault: Option<Fault>) -> Reading {
+    fn reading(&self, value: Value, quality: Quality, at: Moment, fault: Option<Fault>) -> Reading {
         Reading { device: self.device.clone(), point: self.point.clone(), value, quality, at, fault }
     }
 }
@@ -128,8 +128,13 @@ impl Known {
 mod tests {
     use super::*;
     use crate::bus::fixture;
+    use crate::clock::Timestamp;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(millis: i64) -> Moment {
+        Timestamp(millis).into()
+    }
 
     fn fresh(now: Instant) -> Freshness {
         let mut bus = fixture::bus(vec![fixture::device("meter", 1, &[0, 1])]);
@@ -141,17 +146,17 @@ mod tests {
     async fn an_overdue_point_is_told_once_with_its_last_good_value() {
         let start = Instant::now();
         let mut fresh = fresh(start);
-        fresh.good(0, 0, Value::Int(5), Timestamp(100), start + SECOND);
+        fresh.good(0, 0, Value::Int(5), at(100), start + SECOND);
         let timeout = |_| Fault::Timeout;
-        assert_eq!(fresh.overdue(Timestamp(200), start + 3 * SECOND, timeout), []);
-        let overdue = fresh.overdue(Timestamp(300), start + 4 * SECOND, timeout);
+        assert_eq!(fresh.overdue(at(200), start + 3 * SECOND, timeout), []);
+        let overdue = fresh.overdue(at(300), start + 4 * SECOND, timeout);
         assert_eq!(overdue.len(), 1);
         let stale = &overdue[0];
-        assert_eq!((&stale.value, stale.quality, stale.at), (&Value::Int(5), Quality::Stale, Timestamp(100)));
+        assert_eq!((&stale.value, stale.quality, stale.at), (&Value::Int(5), Quality::Stale, at(100)));
         assert_eq!(stale.fault, Some(Fault::Timeout));
-        assert_eq!(fresh.overdue(Timestamp(400), start + 9 * SECOND, timeout), []);
-        let never = fresh.overdue(Timestamp(500), start + 10 * SECOND, timeout);
-        assert_eq!((&never[0].value, never[0].quality, never[0].at), (&Value::Null, Quality::Bad, Timestamp(500)));
+        assert_eq!(fresh.overdue(at(400), start + 9 * SECOND, timeout), []);
+        let never = fresh.overdue(at(500), start + 10 * SECOND, timeout);
+        assert_eq!((&never[0].value, never[0].quality, never[0].at), (&Value::Null, Quality::Bad, at(500)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -159,17 +164,17 @@ mod tests {
         let start = Instant::now();
         let mut fresh = fresh(start);
         let timeout = |_| Fault::Timeout;
-        assert_eq!(fresh.overdue(Timestamp(0), start + 20 * SECOND, timeout).len(), 2);
-        fresh.good(0, 0, Value::Int(5), Timestamp(100), start + 20 * SECOND);
+        assert_eq!(fresh.overdue(at(0), start + 20 * SECOND, timeout).len(), 2);
+        fresh.good(0, 0, Value::Int(5), at(100), start + 20 * SECOND);
         assert!(fresh.next() <= start + 23 * SECOND);
-        assert_eq!(fresh.overdue(Timestamp(0), start + 23 * SECOND, timeout).len(), 1);
+        assert_eq!(fresh.overdue(at(0), start + 23 * SECOND, timeout).len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_is_told_once_until_it_changes() {
         let start = Instant::now();
         let mut fresh = fresh(start);
-        let mut bad = |code| fresh.bad(0, 0, Fault::Exception(code), Timestamp(0), start).is_some();
+        let mut bad = |code| fresh.bad(0, 0, Fault::Exception(code), at(0), start).is_some();
         assert_eq!([bad(2), bad(2), bad(4), bad(2)], [true, false, true, true]);
     }
 }

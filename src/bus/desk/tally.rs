@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::bus::{Bus, Device, link};
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::reading::Fault;
 use crate::status::{self, State};
 
@@ -59,7 +59,7 @@ impl Tally {
     pub(crate) fn answered(&mut self, device: usize, trip: Duration) {
         let status = &mut self.status.devices[device];
         status.counters.answers += 1;
-        status.answered = Some(Timestamp::now());
+        status.answered = Some(Moment::now());
         let trips = &mut self.trips[device];
         if trips.len() == TRIPS {
             trips.pop_front();
@@ -75,7 +75,7 @@ impl Tally {
     pub(crate) fn heard(&mut self, device: usize) {
         let status = &mut self.status.devices[device];
         status.counters.answers += 1;
-        status.answered = Some(Timestamp::now());
+        status.answered = Some(Moment::now());
         self.changed = true;
     }
 

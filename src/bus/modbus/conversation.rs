@@ -15,7 +15,7 @@ use crate::bus::desk::Desk;
 use crate::bus::link::silence::{Pace, Stillness};
 use crate::bus::link::{End, Serial, Wire};
 use crate::bus::{Bus, Device, Source, decode};
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::reading::{Command, CommandError, Fault, Reading, Value};
 
 /// Who has been asked what, and what is still to be written.
@@ -127,7 +127,7 @@ impl Conversation {
         let Block { table, address, count, points, .. } = self.schedule.block(device, index).clone();
         let request = Request::Read { table, address, count };
         let result = self.ask(device, &request, guard, desk).await;
-        let (now, at) = (Instant::now(), Timestamp::now());
+        let (now, at) = (Instant::now(), Moment::now());
         match result {
             Ok(answer) => {
                 self.schedule.answered(device, index, now);

@@ -11,7 +11,7 @@ use crate::bus::desk::Desk;
 use crate::bus::link::silence::Pace;
 use crate::bus::link::{End, Serial, Wire};
 use crate::bus::{Bus, Device, Source, decode, uart};
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::reading::{Command, CommandError, Fault, Reading};
 
 /// Hears sentences and passes on each point's newest value, no more often than it is wanted.
@@ -152,7 +152,7 @@ impl Listener {
 
 impl Ear {
     fn take(&mut self, device: usize, sentence: &uart::Sentence<'_>, desk: &mut Desk) {
-        let (now, at) = (Instant::now(), Timestamp::now());
+        let (now, at) = (Instant::now(), Moment::now());
         for (index, point) in self.device.points.iter().enumerate() {
             let Source::Nmea { sentence: kind, field } = &point.source else { continue };
             if **kind != *sentence.kind() {

@@ -11,7 +11,7 @@ use super::publish::Forwarded;
 use super::read::Cursor;
 use super::write::Put;
 use super::{Error, bad};
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::message::{Message, QoS};
 use crate::mqtt::{Connect, Reason, Version, Will, topic};
 
@@ -45,7 +45,7 @@ pub(super) fn version(from: &mut Cursor) -> Result<(Version, bool), Error> {
 }
 
 /// What stands behind the version.
-pub(super) fn read(version: Version, from: &mut Cursor, at: Timestamp) -> Result<Connect, Error> {
+pub(super) fn read(version: Version, from: &mut Cursor, at: Moment) -> Result<Connect, Error> {
     let v5 = version == Version::V5;
     let flags = from.u8()?;
     check_flags(flags, v5)?;
@@ -112,7 +112,7 @@ fn read_properties(connect: &mut Connect, from: &mut Cursor) -> Result<(), Error
     Ok(())
 }
 
-fn read_will(flags: u8, v5: bool, from: &mut Cursor, at: Timestamp) -> Result<Will, Error> {
+fn read_will(flags: u8, v5: bool, from: &mut Cursor, at: Moment) -> Result<Will, Error> {
     let mut delay = Duration::ZERO;
     let mut forwarded = Forwarded::default();
     if v5 {
@@ -141,6 +141,7 @@ fn read_will(flags: u8, v5: bool, from: &mut Cursor, at: Timestamp) -> Result<Wi
         qos: qos(flags >> 3 & 3),
         retain: flags & WILL_RETAIN != 0,
         at,
+        timed: false,
         properties: forwarded.into_properties(),
     };
     Ok(Will { message, delay })

@@ -6,7 +6,7 @@ use super::alias::Topics;
 use super::header::{Header, Kind, Peer};
 use super::read::Cursor;
 use super::{Error, acks, bad, connack, connect, publish, subscribe};
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::mqtt::{Packet, Reason, Version};
 
 /// The largest CONNECT taken, in bytes, whatever other packets may be: it comes from somebody who is not known yet.
@@ -52,7 +52,7 @@ impl Decoder {
     }
 
     /// The packet that `bytes` begin with, or how much of it is missing. What is wrong with its header is told at once.
-    pub(super) fn next(&mut self, bytes: &[u8], at: Timestamp) -> Result<Next, Error> {
+    pub(super) fn next(&mut self, bytes: &[u8], at: Moment) -> Result<Next, Error> {
         let Some(header) = Header::read(bytes)? else { return Ok(Next::Needs(bytes.len() + 1)) };
         let kind = header.check(self.peer, self.version, self.max_packet())?;
         let Some(body) = bytes.get(header.len..header.total()) else { return Ok(Next::Needs(header.total())) };
@@ -61,7 +61,7 @@ impl Decoder {
     }
 
     /// The packet that `memory` is, from its first byte to its last; a large payload stays in it.
-    pub(super) fn whole(&mut self, memory: &Bytes, at: Timestamp) -> Result<Packet, Error> {
+    pub(super) fn whole(&mut self, memory: &Bytes, at: Moment) -> Result<Packet, Error> {
         let Some(header) = Header::read(memory)?.filter(|header| header.total() == memory.len()) else {
             return bad(Reason::MALFORMED, "a packet of another length than it says");
         };
@@ -69,7 +69,7 @@ impl Decoder {
         self.packet(header, kind, Cursor::sharing(memory, header.len), at)
     }
 
-    fn packet(&mut self, header: Header, kind: Kind, mut body: Cursor, at: Timestamp) -> Result<Packet, Error> {
+    fn packet(&mut self, header: Header, kind: Kind, mut body: Cursor, at: Moment) -> Result<Packet, Error> {
         let from = &mut body;
         let version = match self.version {
             Some(version) => version,

@@ -10,7 +10,7 @@ use super::properties::{self, Property, misplaced};
 use super::read::Cursor;
 use super::write::Put;
 use super::{Error, bad};
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::message::{Message, Properties, QoS};
 use crate::mqtt::{Publish, Reason, Version};
 
@@ -67,7 +67,7 @@ pub(super) fn read(
     (version, peer): (Version, Peer),
     from: &mut Cursor,
     topics: &mut Topics,
-    at: Timestamp,
+    at: Moment,
 ) -> Result<Publish, Error> {
     let (qos, retain) = (qos(first >> 1 & 3), first & RETAIN != 0);
     let topic = from.binary()?;
@@ -92,7 +92,15 @@ pub(super) fn read(
         }
     }
     let topic = topics.resolve(topic, alias, version)?;
-    let message = Message { topic, payload: from.payload(), qos, retain, at, properties: forwarded.into_properties() };
+    let message = Message {
+        topic,
+        payload: from.payload(),
+        qos,
+        retain,
+        at,
+        timed: false,
+        properties: forwarded.into_properties(),
+    };
     let dup = first & DUP != 0;
     Ok(Publish { id, dup, qos, retain, message: Arc::new(message), topic_alias: None, subscription_ids })
 }
@@ -114,7 +122,7 @@ impl<'a> Head<'a> {
         // The time a message has waited here is taken off [MQTT-3.3.2-6]. One that has expired is not sent at all; one
         // that expires on this very way is on its way, and is not to look as if it had lived for ever or not at all.
         let left = |seconds: u32| {
-            let waited = publish.message.at.age_at(Timestamp::now()).as_secs();
+            let waited = publish.message.at.age_at(Moment::now()).as_secs();
             seconds.saturating_sub(u32::try_from(waited).unwrap_or(u32::MAX)).max(seconds.min(1))
         };
         Self { publish, version, topic, alias, expiry: expiry.map(left) }

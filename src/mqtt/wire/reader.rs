@@ -13,7 +13,7 @@ use super::Error;
 use super::decoder::{Decoder, Next};
 use super::header::Peer;
 use super::read::SHARE_FROM;
-use crate::clock::Timestamp;
+use crate::clock::Moment;
 use crate::mqtt::{Packet, Version};
 
 /// How many bytes one read brings at most, but for the rest of a large packet.
@@ -129,13 +129,13 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             return Poll::Ready(Err(Error::Closed));
         }
         if self.part.len() == self.needs {
-            packets.push(self.take_whole(Timestamp::now())?);
+            packets.push(self.take_whole(Moment::now())?);
         }
         Poll::Ready(Ok(()))
     }
 
     fn decode(&mut self, mut bytes: &[u8], packets: &mut Vec<Packet>) -> Result<(), Error> {
-        let at = Timestamp::now();
+        let at = Moment::now();
         while !self.part.is_empty() {
             let missing = (self.needs - self.part.len()).min(bytes.len());
             let (more, rest) = bytes.split_at(missing);
@@ -181,7 +181,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
-    fn take_whole(&mut self, at: Timestamp) -> Result<Packet, Error> {
+    fn take_whole(&mut self, at: Moment) -> Result<Packet, Error> {
         self.needs = 0;
         self.decoder.whole(&Bytes::from(mem::take(&mut self.part)), at)
     }

@@ -19,7 +19,7 @@ use super::encoder::Encoder;
 use super::header::Peer;
 use super::outbox::Outbox;
 use super::*;
-use crate::clock::Timestamp;
+use crate::clock::{Moment, Timestamp};
 use crate::message::{Message, Properties, QoS};
 use crate::mqtt::{
     Ack, ConnAck, Connect, PacketId, Publish, RetainHandling, Subscribe, SubscribeOptions, Version, Will,
@@ -29,7 +29,7 @@ const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version::V5];
 const PEERS: [Peer; 2] = [Peer::Client, Peer::Server];
 
 /// No message waits on its way from this moment.
-const AT: Timestamp = Timestamp(i64::MAX);
+const AT: Moment = Moment { wall: Timestamp(i64::MAX), uptime: None, trusted: true };
 
 fn id(n: u16) -> PacketId {
     PacketId::new(n).unwrap()
@@ -207,6 +207,7 @@ fn random_message(r: &mut Rng, v5: bool) -> Message {
         qos: pick(r, &[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce]),
         retain: r.bool(),
         at: AT,
+        timed: false,
         properties: some.then(|| Box::new(properties)),
     }
 }

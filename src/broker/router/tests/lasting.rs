@@ -22,7 +22,7 @@ fn a_will_outlives_the_gateway() {
     world.gone(6);
     world.commit();
     world.now.instant += Duration::from_secs(50);
-    world.now.wall.0 += 50_000;
+    world.now.wall.wall.0 += 50_000;
 
     let mut world = world.crash();
     world.open(10, connect("reader", u32::MAX));
@@ -32,7 +32,7 @@ fn a_will_outlives_the_gateway() {
     world.apply(Event::Tick);
     assert_eq!(publishes(&world.sent(10)), ["will/gone/2"]);
     world.now.instant += Duration::from_secs(50);
-    world.now.wall.0 += 60_000;
+    world.now.wall.wall.0 += 60_000;
     world.apply(Event::Tick);
     assert_eq!(publishes(&world.sent(10)), ["will/late/3"]);
     (1..=3).for_each(|id| world.packet(10, Packet::PubAck(ok(id))));

@@ -160,7 +160,8 @@ fn the_time_that_a_message_waited_is_taken_off_its_expiry() {
     for (waited, left) in [(0, 60), (900, 60), (10_100, 50), (59_100, 1), (70_000, 1)] {
         let mut sent = publish("a", 0);
         let properties = Some(Box::new(Properties { expiry: Some(60), ..Properties::default() }));
-        sent.message = Arc::new(Message { at: Timestamp(now.0 - waited), properties, ..(*sent.message).clone() });
+        sent.message =
+            Arc::new(Message { at: Timestamp(now.0 - waited).into(), properties, ..(*sent.message).clone() });
         let bytes = encode(Version::V5, &Packet::Publish(sent));
         let [Packet::Publish(came)] = &decode(Peer::Server, Some(Version::V5), &bytes).unwrap()[..] else { panic!() };
         assert_eq!(came.message.properties.as_ref().unwrap().expiry, Some(left), "{waited}");

@@ -34,11 +34,22 @@ pub struct Setting {
     pub commit: Duration,
     /// Whether Mosquitto keeps sessions in its file; Fieldpost always keeps them in its store.
     pub persistence: bool,
+    /// Where it passes on what it gets, if anywhere.
+    pub uplink: Option<Uplink>,
+}
+
+/// A cloud that everything on `bench/#` goes up to.
+#[derive(Clone, Copy, Debug)]
+pub struct Uplink {
+    /// On this machine.
+    pub port: u16,
+    /// Messages in flight.
+    pub window: u16,
 }
 
 impl Setting {
     /// Nothing has to be kept.
-    pub const PLAIN: Self = Self { commit: Duration::from_millis(200), persistence: false };
+    pub const PLAIN: Self = Self { commit: Duration::from_millis(250), persistence: false, uplink: None };
 }
 
 /// A running broker. Its end is the end of the process.
@@ -50,8 +61,7 @@ pub struct Peer {
 
 impl Peer {
     pub fn start(kind: Kind, programs: &Programs, setting: Setting) -> io::Result<Self> {
-        let folder =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("broker-bench-{kind:?}-{}", std::process::id()));
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bench-{kind:?}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder)?;
         match kind {
@@ -70,6 +80,13 @@ impl Peer {
         let ticks = fields.get(11).zip(fields.get(12)).map(|(user, system)| user + system);
         let ticks = ticks.ok_or_else(|| io::Error::other("/proc/PID/stat is shorter than it should be"))?;
         Ok(Duration::from_millis(ticks * 10))
+    }
+
+    /// The bytes that it has had written to the disk: `write_bytes` (proc(5)).
+    pub fn written(&self) -> io::Result<u64> {
+        let io = fs::read_to_string(format!("/proc/{}/io", self.process.id()))?;
+        let bytes = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok());
+        bytes.ok_or_else(|| io::Error::other("no write_bytes in /proc/PID/io"))
     }
 
     /// The memory that it has now, in bytes: `VmRSS`.
@@ -92,13 +109,16 @@ impl Drop for Peer {
 fn fieldpost(folder: PathBuf, programs: &Programs, setting: Setting) -> io::Result<Peer> {
     let config = folder.join("fieldpost.toml");
     let (store, commit) = (folder.join("store.db"), setting.commit.as_millis());
+    let uplink = setting.uplink.map_or(String::new(), |Uplink { port, window }| {
+        format!("[uplink.cloud]\nurl = \"mqtt://127.0.0.1:{port}\"\npublish = [\"bench/#\"]\nwindow = {window}\n")
+    });
     fs::write(
         &config,
         format!(
             "[gateway]\nid = \"bench\"\n\
              [broker]\nlisten = \"127.0.0.1:0\"\nmax-clients = 5000\nmax-inflight = 100\nmax-retained = 200000\n\
              [store]\npath = {store:?}\ncommit = \"{commit}ms\"\n\
-             [admin]\nlisten = \"127.0.0.1:0\"\n"
+             [admin]\nlisten = \"127.0.0.1:0\"\n{uplink}"
         ),
     )?;
     let mut process = command(&programs.fieldpost, programs.pinned)
@@ -113,6 +133,10 @@ fn fieldpost(folder: PathBuf, programs: &Programs, setting: Setting) -> io::Resu
     let (say, said) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(log).lines().map_while(Result::ok) {
+            // That a cloud is away for now is as it should be.
+            if line.contains("uplink cloud") {
+                continue;
+            }
             // Once nobody listens it is shown: a broker that complains is not measured in silence.
             if let Err(mpsc::SendError(line)) = say.send(line) {
                 eprintln!("fieldpost: {line}");
@@ -121,7 +145,7 @@ fn fieldpost(folder: PathBuf, programs: &Programs, setting: Setting) -> io::Resu
     });
     let mut so_far = String::new();
     while let Ok(line) = said.recv_timeout(PATIENCE) {
-        if let Some((_, rest)) = line.split_once("mqtt://") {
+        if let Some((_, rest)) = line.split_once("clients at mqtt://") {
             let address = rest.split([',', ';', ' ']).next().unwrap_or_default();
             peer.address = address.parse().map_err(|e| io::Error::other(format!("{address}: {e}")))?;
             return Ok(peer);
@@ -141,11 +165,18 @@ fn mosquitto(folder: PathBuf, programs: &Programs, setting: Setting) -> io::Resu
     } else {
         "persistence false\n".to_owned()
     };
+    let uplink = setting.uplink.map_or(String::new(), |Uplink { port, window }| {
+        format!(
+            "connection cloud\naddress 127.0.0.1:{port}\ntopic bench/# out 1\ncleansession false\nnotifications false\n\
+             restart_timeout 1\nmax_inflight_messages {window}\nmax_queued_messages 0\nbridge_attempt_unsubscribe false\n"
+        )
+    });
+    let inflight = setting.uplink.map_or(100, |uplink| uplink.window);
     fs::write(
         &config,
         format!(
-            "listener {} 127.0.0.1\nallow_anonymous true\n{persistence}max_inflight_messages 100\n\
-             max_queued_messages 1000000\nset_tcp_nodelay true\nlog_dest none\nconnection_messages false\n",
+            "listener {} 127.0.0.1\nallow_anonymous true\n{persistence}max_inflight_messages {inflight}\n\
+             max_queued_messages 2000000\nset_tcp_nodelay true\nlog_dest none\nconnection_messages false\n{uplink}",
             address.port()
         ),
     )?;

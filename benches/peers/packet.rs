@@ -1,12 +1,15 @@
 //! The few packets of MQTT 3.1.1 that a load needs: made once, patched in place, looked at as little as possible.
 
+pub const CONNECT: u8 = 1;
 pub const CONNACK: u8 = 2;
 pub const PUBLISH: u8 = 3;
 pub const PUBACK: u8 = 4;
 pub const PUBREC: u8 = 5;
 pub const PUBREL: u8 = 6;
 pub const PUBCOMP: u8 = 7;
+pub const SUBSCRIBE: u8 = 8;
 pub const SUBACK: u8 = 9;
+pub const PINGREQ: u8 = 12;
 
 /// The bytes of a payload that say whose message it is: publisher and number.
 pub const MARK: usize = 8;
