@@ -95,8 +95,8 @@ async fn on_a_full_disk_the_oldest_give_way_within_the_file_and_all_are_counted(
     load.done().await;
     let full = small
         .until("settled", |status| {
-            let queue = status::queue(status);
-            number(&queue["dropped"]) + number(&queue["entries"]) == 40_000
+            let whole = |of: &Value| number(&of["dropped"]) + number(&of["entries"]) == 40_000;
+            whole(&status["store"]) && whole(status::queue(status))
         })
         .await;
     assert_eq!(full["store"]["state"], "up", "it goes on within its file: {full:#}");
