@@ -15,9 +15,11 @@ mod kernel;
 mod battery;
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use serde::{Serialize, Serializer};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use moment::{Moment, Uptime};
 
@@ -63,6 +65,24 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// RFC 3339 in UTC; the part of a second, and the `Z`, may be missing.
+impl FromStr for Timestamp {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = humantime::parse_rfc3339_weak(text)
+            .map_err(|_| format!("`{text}` is no time such as 2026-11-20T10:00:00Z"))?;
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Ok(Self(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -90,6 +110,8 @@ mod tests {
     #[test]
     fn shows_rfc3339_with_milliseconds() {
         assert_eq!(Timestamp(1_763_632_800_123).to_string(), "2025-11-20T10:00:00.123Z");
+        assert_eq!("2025-11-20T10:00:00.123Z".parse(), Ok(Timestamp(1_763_632_800_123)));
+        assert_eq!("2025-11-20 10:00:00".parse(), Ok(Timestamp(1_763_632_800_000)));
         assert_eq!(Timestamp(-5).to_string(), "1970-01-01T00:00:00.000Z");
         assert_eq!(Timestamp(i64::MAX).to_string(), "9999-12-31T23:59:59.999Z");
     }

@@ -31,6 +31,7 @@ use crate::bus::Poller;
 use crate::clock::Moment;
 use crate::clock::observer::Observer;
 use crate::config::Config;
+use crate::control::Socket;
 use crate::mapping::Mapping;
 use crate::message::Message;
 use crate::status::{self, Board, Pulse};
@@ -217,6 +218,16 @@ impl Gateway {
         let exchange = Exchange::new(mapping, broker.clone(), reported, commands, points);
         // It ends when the last poller has: what they have reported is still published.
         inward.spawn("the exchange", exchange.run(pulse("the exchange".into())));
+
+        if let Some(path) = &config.control.socket {
+            match Socket::bind(path) {
+                Ok(socket) => rest.spawn("the control socket", socket.run(broker.clone(), rest.stop.clone())),
+                // It carries nothing itself.
+                Err(e) => {
+                    tracing::warn!("no control socket at {}: {e}; `fieldpost store` can only read", path.display());
+                }
+            }
+        }
 
         let standing = clock.standing();
         let told =

@@ -9,6 +9,7 @@
 //! └────────┘  Command  └─────────┘   └───────▲────────────────────────────────────────┘                         └────────┘
 //!                                            │ TCP, TLS, WebSocket: clients nearby publish and subscribe
 //!                  every part ── status (watch) ──▶ page and API
+//!        `fieldpost store …` ── control (Unix socket) ──▶ the broker
 //! ```
 //!
 //! Invariants (a test holds the arrows):
@@ -25,6 +26,7 @@ pub mod backoff;
 pub mod clock;
 pub mod message;
 pub mod reading;
+pub mod record;
 pub mod secret;
 pub mod status;
 pub(crate) mod tls;
@@ -38,6 +40,7 @@ pub mod broker;
 pub mod store;
 pub mod uplink;
 pub mod admin;
+pub mod control;
 pub mod simulator;
 
 // The whole.

@@ -176,6 +176,8 @@ pub enum Cause {
     NotRetained,
     /// The session that it was for had ended.
     Ended,
+    /// Somebody had them removed.
+    Purged,
 }
 
 impl Cause {
@@ -192,6 +194,7 @@ impl Cause {
             Cause::TooSlow => "too-slow",
             Cause::NotRetained => "not-retained",
             Cause::Ended => "ended",
+            Cause::Purged => "purged",
         }
     }
 
@@ -208,6 +211,7 @@ impl Cause {
             Cause::TooSlow => "it reads too slowly: see max-queued",
             Cause::NotRetained => "not retained: see max-retained and max-retained-bytes",
             Cause::Ended => "its session had ended",
+            Cause::Purged => "removed by `fieldpost store purge`",
         }
     }
 }

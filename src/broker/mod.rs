@@ -11,6 +11,7 @@ mod keys;
 mod link;
 pub mod listener;
 mod mailbox;
+pub mod order;
 mod owed;
 mod queue;
 mod quota;
@@ -34,6 +35,7 @@ use crate::status;
 use crate::store::{Recovered, Store};
 use access::Access;
 use mailbox::mailbox;
+use order::{Order, Outcome, Refusal};
 use router::Router;
 use session::LinkId;
 use task::{Input, Report, Task, now};
@@ -120,6 +122,16 @@ impl Broker {
     /// Ends all subscriptions of a session that is not connected; what waits for it stays.
     pub async fn unsubscribe_all(&self, client_id: &str) {
         let _ = self.inputs.send(Input::UnsubscribeAll(client_id.into())).await;
+    }
+
+    /// Has an order carried out; returns when all of it is on the disk.
+    ///
+    /// # Errors
+    /// Why it is not carried out.
+    pub async fn order(&self, order: Order) -> Outcome {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.inputs.send(Input::Order(order, reply)).await;
+        answer.await.unwrap_or(Err(Refusal::Stopping))
     }
 
     /// Puts other users and rules in force, for the sessions that there are as well.

@@ -8,12 +8,14 @@
 //! go), [`subscribe`], [`incoming`] (what clients publish, and what they are told), [`route`] (to whom it goes),
 //! [`matching`] (who wants it), [`deliver`] (it goes out and is acknowledged). Beside that way: [`will`], [`retain`]
 //! (retained messages for new subscriptions), [`share`] (what a member of a share leaves behind), [`room`] (how much may
-//! wait, and who lost what), [`recover`] (what the store's last run left) and [`report`].
+//! wait, and who lost what), [`recover`] (what the store's last run left), [`report`] and [`order`] (what the command line
+//! asks for).
 
 mod connect;
 mod deliver;
 mod incoming;
 mod matching;
+pub mod order;
 mod recover;
 mod report;
 mod retain;
@@ -35,6 +37,7 @@ use tokio::time::Instant;
 use super::access::Access;
 use super::complaints::Complaints;
 use super::keys::ByKey;
+use super::order::{Order, Outcome};
 use super::queue::{Bound, QueueFull};
 use super::retained::Retained;
 use super::session::{LinkId, Session};
@@ -48,6 +51,7 @@ use crate::store::tail::Tail;
 use crate::store::{self, Batch, EntryId, Lost, QueueId, Recovered};
 use incoming::Gates;
 use matching::Matches;
+use order::{Orders, Ticket};
 use room::{Losses, Room};
 use route::Origin;
 
@@ -73,6 +77,8 @@ pub enum Event {
     Store(store::Event),
     /// Other users and rules are in force.
     Access(Arc<Access>),
+    /// The command line asks for something.
+    Order(Ticket, Order),
     /// Time goes by: the commit window, wills and expiries are looked at.
     Tick,
     /// The gateway stops: sessions are told, and everything open is written.
@@ -90,6 +96,8 @@ pub struct Effects {
     pub commit: Option<Batch>,
     /// Queues to read on from the store, behind this entry.
     pub loads: Vec<(QueueId, EntryId)>,
+    /// What became of orders.
+    pub outcomes: Vec<(Ticket, Outcome)>,
 }
 
 /// The time, as told to the router.
@@ -202,6 +210,7 @@ pub struct Router {
     /// Publishes that the rules forbid.
     refused: u64,
     complaints: Complaints,
+    orders: Orders,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -248,6 +257,7 @@ impl Router {
             expired: 0,
             refused: 0,
             complaints: Complaints::default(),
+            orders: Orders::default(),
         };
         router.recover(recovered, now);
         router
@@ -282,6 +292,8 @@ impl Router {
             Event::Store(store::Event::Loaded { queue, entries, complete }) => {
                 self.loaded(queue, entries, complete, now, effects);
             }
+            Event::Store(store::Event::Purged { queue, lost }) => self.purged(queue, lost),
+            Event::Order(ticket, order) => self.order(ticket, order, now, effects),
             Event::Continue => self.pay_all(now, effects),
             Event::Access(access) => self.set_access(access),
             Event::Tick => {
@@ -331,6 +343,9 @@ impl Router {
     /// Hands a batch to the store when somebody waits for that: to be called when all that has come is applied. When
     /// there will be one later, returns the time.
     pub fn hurry(&mut self, now: Now, effects: &mut Effects) -> Option<Instant> {
+        if self.orders.is_waiting() {
+            self.commit(now, effects);
+        }
         let at = self.tail.urgent_at(self.limits.commit, now.instant)?;
         if at > now.instant {
             return Some(at);
@@ -345,6 +360,7 @@ impl Router {
             self.durable = until;
             self.sessions.values_mut().filter(|s| s.durable.is_some()).for_each(|s| s.queue.committed(until));
         }
+        self.orders.committed(effects);
         self.gave_way(dropped, full);
         for waiter in released {
             self.tell(waiter, effects);
@@ -372,12 +388,16 @@ impl Router {
                 self.tail.save(saved);
             }
         }
-        let window = if self.stopping { Duration::ZERO } else { self.limits.commit };
+        let now_all = self.stopping || self.orders.is_waiting();
+        let window = if now_all { Duration::ZERO } else { self.limits.commit };
         let (sessions, by_queue) = (&self.sessions, &self.by_queue);
         let reading =
             |queue| by_queue.get(&queue).and_then(|key| sessions.get(key)).is_some_and(|s| s.connection.is_some());
         if let Some(batch) = self.tail.take(window, now.instant, reading) {
+            self.orders.handed_over();
             effects.commit = Some(batch);
+        } else if !self.tail.is_writing() {
+            self.orders.nothing_to_write(effects);
         }
     }
 

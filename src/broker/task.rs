@@ -1,5 +1,6 @@
 //! The task that runs the router: it feeds it what links, the store and the clock say, and carries its effects out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::access::Access;
 use super::keys::ByKey;
 use super::mailbox;
+use super::order::{Order, Outcome};
+use super::router::order::Ticket;
 use super::router::{Effects, Event, Now, Router};
 use super::session::LinkId;
 use super::sys::{self, Sys};
@@ -39,6 +42,7 @@ pub(super) enum Input {
     Clients(oneshot::Sender<Vec<Arc<str>>>),
     UnsubscribeAll(Arc<str>),
     Access(Arc<Access>),
+    Order(Order, oneshot::Sender<Outcome>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -64,6 +68,9 @@ pub(super) struct Task {
     /// When the status, and when `$SYS`, was last told.
     told: Option<Instant>,
     sys_told: Option<Instant>,
+    /// Who waits for the outcome of an order, and how many there have been.
+    orders: BTreeMap<Ticket, oneshot::Sender<Outcome>>,
+    ordered: u64,
     /// Who waits for the end.
     stopped: Option<oneshot::Sender<()>>,
 }
@@ -71,7 +78,19 @@ pub(super) struct Task {
 impl Task {
     pub(super) fn new(router: Router, inputs: mpsc::Receiver<Input>, store: Store, report: Report) -> Self {
         let sys = Sys::new(Instant::now());
-        Self { router, inputs, store, links: ByKey::default(), report, sys, told: None, sys_told: None, stopped: None }
+        Self {
+            router,
+            inputs,
+            store,
+            links: ByKey::default(),
+            report,
+            sys,
+            told: None,
+            sys_told: None,
+            orders: BTreeMap::new(),
+            ordered: 0,
+            stopped: None,
+        }
     }
 
     /// Runs until the broker is stopped; `commit` is the store's window.
@@ -164,6 +183,11 @@ impl Task {
                 return;
             }
             Input::Access(access) => Event::Access(access),
+            Input::Order(order, reply) => {
+                self.ordered += 1;
+                self.orders.insert(Ticket(self.ordered), reply);
+                Event::Order(Ticket(self.ordered), order)
+            }
             Input::Stop(reply) => {
                 self.stopped = Some(reply);
                 Event::Stop
@@ -191,6 +215,12 @@ impl Task {
         }
         for link in effects.close.drain(..) {
             self.links.remove(&link);
+        }
+        for (ticket, outcome) in effects.outcomes.drain(..) {
+            if let Some(reply) = self.orders.remove(&ticket) {
+                // Who asked may have gone.
+                let _ = reply.send(outcome);
+            }
         }
     }
 

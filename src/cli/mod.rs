@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod output;
 mod run;
+mod store;
 mod user;
 
 use std::ffi::OsString;
@@ -58,6 +59,9 @@ enum Command {
     Demo(demo::Args),
     /// Check a config, and show what it means: requests, load of the buses, topics
     Check(check::Args),
+    /// Look into the store, and change what it keeps; beside a running gateway or without one
+    #[command(subcommand)]
+    Store(store::Command),
     /// Manage the users of the broker
     #[command(subcommand)]
     User(user::Command),
@@ -86,6 +90,7 @@ fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         },
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Store(command) => store::run(command),
         Command::User(command) => user::run(&command),
     }
 }

@@ -26,7 +26,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::bus::Bus;
 use crate::mapping::Route;
-use crate::{admin, broker, status, store, uplink};
+use crate::{admin, broker, control, status, store, uplink};
 
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use gateway::Gateway;
@@ -53,6 +53,7 @@ pub struct Config {
     pub uplinks: Vec<(Arc<str>, uplink::Config)>,
     pub store: store::Config,
     pub admin: admin::Config,
+    pub control: control::Config,
     /// What is set, to be compared with another config.
     pub settings: Settings,
     /// What works, but hardly as it was meant.
@@ -222,6 +223,8 @@ fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Con
             *path = folder.join(&*path);
         }
     }
+    let mut control = whole::<control::Config>(&mut root, "control", out, |_, _| {});
+    control.socket = control.socket.map(|path| folder.join(path)).or_else(|| beside(&store));
     root.finish(out);
 
     check::units(&devices, out);
@@ -243,6 +246,7 @@ fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Con
         uplinks,
         store,
         admin,
+        control,
         settings,
         warnings: Diagnostics::default(),
     })
@@ -263,6 +267,13 @@ fn whole<T: serde::de::DeserializeOwned + Default>(
     let config = section.take(out);
     section.finish(out);
     config
+}
+
+/// Where the control socket is when nothing is said: beside a store that is a file.
+fn beside(store: &store::Config) -> Option<PathBuf> {
+    let mut path = store.path.clone().into_os_string();
+    path.push(".control");
+    (!store.in_memory()).then(|| path.into())
 }
 
 /// Hangs the devices on their buses.

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::Config;
 use super::section::keys_of;
 use crate::bus::{point, profile};
-use crate::{admin, broker, store, uplink};
+use crate::{admin, broker, control, store, uplink};
 
 const REFERENCE: &str = include_str!("../../config/fieldpost.toml");
 
@@ -24,7 +24,7 @@ fn uncommented(wanted: impl Fn(&str) -> bool) -> String {
 fn meaning(text: String) -> String {
     let c = Config::parse(Path::new("reference/fieldpost.toml"), text).unwrap_or_else(|e| panic!("{e}"));
     let parts = (c.gateway, c.buses, c.routes, c.points);
-    format!("{parts:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}", c.broker, c.uplinks, c.store, c.admin)
+    format!("{parts:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}", c.broker, c.uplinks, c.store, (c.admin, c.control))
 }
 
 #[test]
@@ -85,6 +85,7 @@ fn every_key_is_in_it() {
         ("store]", keys_of::<store::Config>()),
         ("store]", keys_of::<store::class::Rule>()),
         ("admin]", keys_of::<admin::Config>()),
+        ("control]", keys_of::<control::Config>()),
     ] {
         assert!(!keys.is_empty(), "[{header}");
         for key in keys.iter().filter(|key| !["acl", "class", "frame", "listener"].contains(key)) {

@@ -64,7 +64,7 @@ impl Run {
 impl Horizon {
     /// The last of the oldest messages that are all too old; of more than a thousand, the thousandth.
     pub(super) fn expired(&self, c: &Connection) -> Result<Option<i64>> {
-        let mut statement = c.prepare("SELECT id, at FROM message ORDER BY id LIMIT 1000")?;
+        let mut statement = c.prepare_cached("SELECT id, at FROM message ORDER BY id LIMIT 1000")?;
         let rows = statement.query_map([], |row| Ok((row.get(0)?, Timestamp(row.get(1)?))))?;
         let mut last = None;
         for row in rows {

@@ -11,9 +11,10 @@ use tokio::sync::watch;
 use super::answer::Answer;
 use super::class::Classes;
 use super::file::Owned;
+use super::page::Page;
 use super::space::Space;
 use super::tables::Bounds;
-use super::writer::{Load, Request, Writer};
+use super::writer::{Request, Writer};
 use super::{Batch, Config, EntryId, Event, OpenError, QueueId, Recovered};
 use crate::status::{self, State};
 
@@ -78,7 +79,7 @@ impl Store {
     /// Asks for the entries of `queue` after `after`: at most `limit`, and no more than `max_bytes` unless the first
     /// alone has more. [`Event::Loaded`] brings them.
     pub fn load(&self, queue: QueueId, after: EntryId, limit: usize, max_bytes: usize) {
-        self.ask(Request::Load(Load { queue, after, limit, max_bytes }));
+        self.ask(Request::Load(Page { queue, after, limit, max_bytes }));
     }
 
     /// Where answers come.

@@ -10,16 +10,22 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 
+use super::books::Books;
+use super::migration;
 use super::renewal::{self, beside};
 use super::salvage;
-use super::tables::{Books, Bounds, Tables};
+use super::tables::{Bounds, Tables};
 use super::{QueueId, Recovered, Session};
 
 /// The schema, step by step: step n leads from `user_version` n to n + 1.
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0001-queues-sessions-retained.sql"),
     include_str!("../../migrations/0002-handshakes-wills.sql"),
+    include_str!("../../migrations/0003-runs.sql"),
 ];
+
+/// The step after whose SQL the entries of earlier schemas become runs.
+const RUNS: usize = 2;
 
 /// `PRAGMA application_id` of a store: "FPst".
 const APPLICATION_ID: i32 = 0x4650_7374;
@@ -33,6 +39,12 @@ pub enum OpenError {
     Locked { path: PathBuf },
     /// It is the sound database of another program.
     Foreign { path: PathBuf },
+    /// There is none; only who reads minds.
+    Missing { path: PathBuf },
+    /// An earlier Fieldpost wrote it; only who reads minds.
+    Older { path: PathBuf, found: i64, known: i64 },
+    /// It cannot be read as it is; a gateway would repair it.
+    Damaged { path: PathBuf, what: String },
     /// The gateway's user may not write it, or its folder.
     Denied { path: PathBuf, what: String },
     /// It cannot be read or written.
@@ -66,6 +78,20 @@ impl fmt::Display for OpenError {
             OpenError::Foreign { path } => write!(
                 f,
                 "{} is the database of another program and is left alone: set another `path` in [store]",
+                path.display()
+            ),
+            OpenError::Missing { path } => {
+                write!(f, "there is no store at {}: no gateway has run with this config yet", path.display())
+            }
+            OpenError::Older { path, found, known } => write!(
+                f,
+                "the store {} was written by an older fieldpost (its schema is {found}, this one reads {known}): start the \
+                 gateway once, which brings it up to date",
+                path.display()
+            ),
+            OpenError::Damaged { path, what } => write!(
+                f,
+                "the store {} is damaged ({what}): start the gateway, which saves what can be read of it",
                 path.display()
             ),
             OpenError::Denied { path, what } => write!(
@@ -194,6 +220,76 @@ fn connect(path: &Path) -> Result<Connection, Refused> {
         Connection::open_with_flags(path, flags)?
     };
     connection.busy_timeout(Duration::from_secs(2))?;
+    let found = schema(&connection, path)?;
+    // FULL: what is committed survives a power cut. WAL costs one write and one sync for it.
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+         PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 4194304; PRAGMA temp_store = MEMORY;",
+    )?;
+    for (n, step) in MIGRATIONS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(step)?;
+        if n == RUNS {
+            migration::entries_to_runs(&transaction)?;
+        }
+        transaction.pragma_update(None, "user_version", n as i64 + 1)?;
+        transaction.commit()?;
+    }
+    Ok(connection)
+}
+
+/// A connection that only reads the database at `path`, beside a gateway or without one.
+pub(super) fn connect_to_read(path: &Path) -> Result<Connection, OpenError> {
+    // What SQLite says of a file that cannot be opened does not tell why.
+    File::open(path).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => OpenError::Missing { path: path.into() },
+        _ => OpenError::io(path, e.to_string(), &e),
+    })?;
+    let opened = (|| {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(Duration::from_secs(2))?;
+        let (found, known) = (schema(&connection, path)?, MIGRATIONS.len() as i64);
+        if found < known {
+            return Err(Refused::Open(OpenError::Older { path: path.into(), found, known }));
+        }
+        Ok(connection)
+    })();
+    opened.map_err(|e: Refused| match e {
+        Refused::Open(e) => e,
+        Refused::Sqlite(e) => unreadable(path, &e),
+    })
+}
+
+/// What it means that reading failed.
+pub(super) fn unreadable(path: &Path, error: &Error) -> OpenError {
+    let (path, what) = (path.to_owned(), explain(error));
+    if damaged(error) { OpenError::Damaged { path, what } } else { OpenError::Io { path, what } }
+}
+
+/// Whether a gateway, or a command that changes something, has the store at `path` now.
+///
+/// # Errors
+/// When that is not ours to know.
+pub fn is_in_use(path: &Path) -> Result<bool, OpenError> {
+    if in_memory(path) {
+        return Ok(false);
+    }
+    let lock = beside(path, ".lock");
+    let file = match File::open(&lock) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(OpenError::io(path, format!("cannot open {}: {e}", lock.display()), &e)),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(e)) => Err(OpenError::io(path, format!("cannot lock {}: {e}", lock.display()), &e)),
+    }
+}
+
+/// The schema of a database, which is a store, or empty.
+fn schema(connection: &Connection, path: &Path) -> Result<i64, Refused> {
     let number = |pragma: &str| connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0));
     let (application, found) = (number("application_id")?, number("user_version")?);
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
@@ -204,18 +300,7 @@ fn connect(path: &Path) -> Result<Connection, Refused> {
     if found > known {
         return Err(Refused::Open(OpenError::Newer { path: path.into(), found, known }));
     }
-    // FULL: what is committed survives a power cut. WAL costs one write and one sync for it.
-    connection.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-         PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 4194304; PRAGMA temp_store = MEMORY;",
-    )?;
-    for (n, step) in MIGRATIONS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
-        let transaction = connection.transaction()?;
-        transaction.execute_batch(step)?;
-        transaction.pragma_update(None, "user_version", n as i64 + 1)?;
-        transaction.commit()?;
-    }
-    Ok(connection)
+    Ok(found)
 }
 
 /// What a person can do something about in an error of SQLite.

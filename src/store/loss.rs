@@ -12,6 +12,9 @@ pub(super) struct Dropped(BTreeMap<(QueueId, Cause, u8), (u64, EntryId)>);
 impl Dropped {
     /// `queue` lost `entries` of the class `class` or less important ones, all of them up to `until`.
     pub(super) fn note(&mut self, queue: QueueId, lost: Lost) {
+        if lost.entries == 0 {
+            return;
+        }
         let (entries, until) = self.0.entry((queue, lost.cause, lost.class)).or_default();
         *entries += lost.entries;
         *until = (*until).max(lost.until);

@@ -4,10 +4,14 @@
 //! them to be durable; an entry that all its queues acknowledge before the commit window ends never touches the disk.
 //! [`Store`] is a thread that owns the one SQLite connection: each batch is one transaction, and `answer` tells when
 //! the disk hangs in one, `space` how much room there is on it, and `loss` who lost what. `tables`, `removal` and
-//! `age` are what a transaction does, `file` is how the database is opened, `renewal` and `salvage` how a damaged one is
-//! replaced and what is read from it.
+//! `age` are what a transaction does, `page` is what is read, `file` is how the database is opened, `recovery` what it holds
+//! then, `renewal` and `salvage` how a damaged one is replaced and what is read from it. [`Inspect`]
+//! looks into the file from outside, and copies it.
 //!
-//! A message is stored once, however many queues want it. Entry ids only ever grow, over restarts too, and order all queues.
+//! A message is a row, however many queues want it; what a queue has to know of it stands with that of its neighbours in one
+//! row, a run (`runs`). `books` knows in RAM how much each queue holds. An acknowledgement shortens runs, and the messages
+//! that no queue holds any more go with them, or a little later (`waste`). Entry ids only ever grow, over restarts too, and
+//! order all queues.
 
 pub mod tail;
 pub mod class;
@@ -18,12 +22,21 @@ mod answer;
 mod space;
 mod loss;
 mod tables;
+mod books;
+mod runs;
+mod list;
+mod page;
 mod removal;
+mod waste;
 mod age;
 mod rows;
 mod file;
+mod recovery;
+mod migration;
 mod renewal;
 mod salvage;
+mod inspect;
+mod backup;
 #[cfg(test)]
 mod tests;
 
@@ -34,10 +47,12 @@ use crate::message::{Message, QoS};
 use crate::mqtt::{PacketId, SubscribeOptions};
 use crate::status::Cause;
 
+pub use backup::BackupError;
 pub use class::NO_CLASS;
 pub use config::{Commit, Config, WhenFull};
 pub use db::Store;
-pub use file::OpenError;
+pub use file::{OpenError, is_in_use};
+pub use inspect::{Inspect, Usage};
 
 /// The place of a message in all queues; grows, and is never used again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -131,6 +146,8 @@ pub struct Batch {
     pub handshakes: Vec<(QueueId, Handshake, bool)>,
     /// Wills by client id: set, or no longer wanted.
     pub wills: Vec<(Arc<str>, Option<Will>)>,
+    /// Queues whose entries up to and with this id go unread. [`Event::Purged`] tells how many that were.
+    pub purged: Vec<(QueueId, EntryId)>,
 }
 
 impl Batch {
@@ -144,6 +161,7 @@ impl Batch {
             && self.retained.is_empty()
             && self.handshakes.is_empty()
             && self.wills.is_empty()
+            && self.purged.is_empty()
     }
 
     /// Takes out the acknowledgements that stand for themselves: those of queues of which nothing else has to be in the
@@ -169,6 +187,8 @@ pub enum Event {
     },
     /// The same between two commits, when it has changed.
     Room { dropped: Vec<(QueueId, Lost)>, full: Vec<QueueId> },
+    /// What a batch was to purge is gone; comes before the batch is said to be committed.
+    Purged { queue: QueueId, lost: Lost },
     /// The answer to a [`Store::load`].
     Loaded {
         queue: QueueId,

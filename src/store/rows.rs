@@ -1,13 +1,11 @@
 //! Rows as the nouns they keep, and back.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use rusqlite::{Error, Result, Row};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Delivery, Entry, EntryId, Handshake, NO_CLASS, QueueId, Session, Subscription};
+use super::{EntryId, Handshake, QueueId, Session, Subscription};
 use crate::clock::Timestamp;
 use crate::message::{Message, QoS};
 use crate::mqtt::PacketId;
@@ -74,22 +72,6 @@ pub(super) fn message(row: &Row<'_>) -> Result<Message> {
     })
 }
 
-/// An entry of the columns of [`message`], then id, qos, retain, subscription_ids, seq.
-pub(super) fn entry(row: &Row<'_>) -> Result<Entry> {
-    Ok(Entry {
-        id: entry_id(row.get(6)?)?,
-        message: Arc::new(message(row)?),
-        delivery: Delivery {
-            qos: qos(row.get(7)?),
-            retain: row.get(8)?,
-            subscription_ids: from_json(row.get(9)?).unwrap_or_default(),
-            seq: seq(row.get(10)?)?,
-            class: NO_CLASS,
-            share: None,
-        },
-    })
-}
-
 /// A queue's id, with room behind it.
 pub(super) fn queue_id(n: i64) -> Result<QueueId> {
     match u32::try_from(n) {
@@ -112,7 +94,7 @@ pub(super) fn seq(n: i64) -> Result<u64> {
 }
 
 /// What is no quality of service is treated as the one that loses nothing.
-fn qos(n: u8) -> QoS {
+pub(super) fn qos(n: u8) -> QoS {
     QoS::try_from(n).unwrap_or(QoS::AtLeastOnce)
 }
 
@@ -125,6 +107,6 @@ pub(super) fn json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("lists and structs of text and numbers are JSON")
 }
 
-fn from_json<T: DeserializeOwned>(text: Option<String>) -> Option<T> {
+pub(super) fn from_json<T: DeserializeOwned>(text: Option<String>) -> Option<T> {
     serde_json::from_str(&text?).ok()
 }

@@ -1,20 +1,26 @@
 //! What can still be read of a damaged store.
+//!
+//! A message and the runs that hold it are read independently, and either may be lost. An entry without its message is of no
+//! use. A message that no run holds was either done with, or its run is among what cannot be read; when some runs cannot be
+//! read, it is given to every session that is subscribed to its topic, whether that had it before or not: that it comes
+//! twice is allowed at QoS 1, that it does not come is not.
+
+mod found;
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, Result, params_from_iter};
+use rusqlite::{Connection, OpenFlags, Params, Result, Row, Statement, params_from_iter};
 
-use super::removal::total;
 use super::rows::{LAST_ID, LAST_QUEUE};
+use found::Found;
 
 /// Rows asked for at once; behind a damaged place, how far to jump at first.
 const STEP: i64 = 500;
 
-/// A table, its columns, the first of which is its key in order, and the rows wanted of it.
+/// A table and its columns, the first of which is its key in order.
 struct Table {
     name: &'static str,
     columns: &'static str,
-    of: Option<i64>,
 }
 
 /// Copies what can be read of the store at `from` into the one behind `to`, which is empty but for sessions.
@@ -41,22 +47,11 @@ pub(super) fn carry_over(from: &Path, to: &mut Connection) -> Result<()> {
     ] {
         damaged_places += copy_plain(&old, &new, sql)?;
     }
-    let message = Table { name: "message", columns: "id, topic, payload, qos, retain, at, properties", of: None };
+    let message = Table { name: "message", columns: "id, topic, payload, qos, retain, at, properties" };
     damaged_places += copy_ranges(&old, &new, &message)?;
-    let queues: Vec<i64> =
-        new.prepare("SELECT queue FROM session")?.query_map([], |row| row.get(0))?.collect::<Result<_>>()?;
-    for queue in queues {
-        let entry = Table { name: "entry", columns: "id, queue, qos, retain, subscription_ids, seq", of: Some(queue) };
-        damaged_places += copy_ranges(&old, &new, &entry)?;
-    }
     let strange = remove_strange(&new)?;
-    // What lost its other half is of no use.
-    new.execute_batch(
-        "DELETE FROM entry WHERE id NOT IN (SELECT id FROM message); \
-         DELETE FROM message WHERE id NOT IN (SELECT id FROM entry); \
-         UPDATE session SET entries = (SELECT count(*) FROM entry WHERE entry.queue = session.queue);",
-    )?;
-    new.execute("INSERT OR REPLACE INTO meta VALUES ('bytes', ?1)", [total(&new)?])?;
+    let Found { unreadable, given, .. } = found::carry_over(&old, &new)?;
+    damaged_places += unreadable;
     let count = |sql: &str| new.query_row(sql, [], |row| row.get::<_, i64>(0));
     tracing::error!(
         "of the damaged store {} messages, {} sessions and {} retained messages were read; {damaged_places} places were \
@@ -65,6 +60,11 @@ pub(super) fn carry_over(from: &Path, to: &mut Connection) -> Result<()> {
         count("SELECT count(*) FROM session")?,
         count("SELECT count(*) FROM retained")?,
     );
+    if given > 0 {
+        tracing::warn!(
+            "for whom {given} of these messages were is not known: whoever is subscribed to them gets them, maybe again"
+        );
+    }
     new.commit()
 }
 
@@ -81,7 +81,7 @@ fn remove_strange(new: &Connection) -> Result<usize> {
     let message = [is("topic", "text"), is("payload", "blob"), number("qos", small), number("at", &any)];
     let mut removed = 0;
     for (table, sound) in [
-        // The two ids are counted anew from what is there; the bytes are summed up.
+        // The two ids are counted anew from what is there.
         (
             "meta",
             vec![format!(
@@ -108,16 +108,6 @@ fn remove_strange(new: &Connection) -> Result<usize> {
         ),
         ("retained", [&message[..], &[or_null("properties", "text")]].concat()),
         (
-            "entry",
-            vec![
-                number("qos", small),
-                number("retain", &any),
-                or_null("subscription_ids", "text"),
-                number("id", &id),
-                number("seq", &id),
-            ],
-        ),
-        (
             "handshake",
             vec![
                 number("queue", &queue),
@@ -143,9 +133,9 @@ fn remove_strange(new: &Connection) -> Result<usize> {
     ] {
         removed += new.execute(&format!("DELETE FROM {table} WHERE NOT ({})", sound.join(" AND ")), [])?;
     }
-    for table in ["entry", "handshake"] {
-        removed += new.execute(&format!("DELETE FROM {table} WHERE queue NOT IN (SELECT queue FROM session)"), [])?;
-    }
+    // Earlier schemas kept a sum there.
+    new.execute("DELETE FROM meta WHERE key NOT IN ('next-id', 'next-queue')", [])?;
+    removed += new.execute("DELETE FROM handshake WHERE queue NOT IN (SELECT queue FROM session)", [])?;
     Ok(removed)
 }
 
@@ -171,19 +161,35 @@ fn copy_plain(old: &Connection, new: &Connection, sql: &str) -> Result<u32> {
     }
 }
 
-/// Copies rows in order of their key, and jumps over what cannot be read: a little at first, then further and further.
+/// Copies rows in order of their key, as far as they can be read. Returns how often reading failed.
 fn copy_ranges(old: &Connection, new: &Connection, table: &Table) -> Result<u32> {
-    let Table { name, columns, of } = table;
-    let queue = of.map_or(String::new(), |queue| format!("queue = {queue} AND "));
-    let sql = format!("SELECT {columns} FROM {name} WHERE {queue}id > ?1 ORDER BY id LIMIT {STEP}");
-    let Ok(mut select) = old.prepare(&sql) else { return Ok(1) };
+    let Table { name, columns } = table;
+    let sql = format!("SELECT {columns} FROM {name} WHERE id > ?1 ORDER BY id LIMIT {STEP}");
+    let Ok(select) = old.prepare(&sql) else { return Ok(1) };
     let mut insert = prepare_insert(new, name, columns)?;
     let width = select.column_count();
+    read_ranges(
+        select,
+        |after| [after],
+        |row| {
+            let values = (0..width).map(|i| row.get(i)).collect::<Result<Vec<_>>>();
+            values.map_or(Ok(()), |values| insert_or_skip(&mut insert, values))
+        },
+    )
+}
+
+/// Reads rows in order of their key, the first column, and jumps over what cannot be read: a little at first, then further
+/// and further. `from` makes the parameters of the key behind which to go on. Returns how often reading failed.
+fn read_ranges<P: Params>(
+    mut select: Statement<'_>,
+    from: impl Fn(i64) -> P,
+    mut take: impl FnMut(&Row<'_>) -> Result<()>,
+) -> Result<u32> {
     let (mut after, mut jump, mut failures) = (0_i64, STEP, 0);
     loop {
         let mut read = 0;
         let failed = {
-            let mut rows = match select.query([after]) {
+            let mut rows = match select.query(from(after)) {
                 Ok(rows) => rows,
                 Err(_) => return Ok(failures + 1),
             };
@@ -191,11 +197,8 @@ fn copy_ranges(old: &Connection, new: &Connection, table: &Table) -> Result<u32>
                 match rows.next() {
                     Ok(Some(row)) => {
                         let Ok(id) = row.get::<_, i64>(0) else { break true };
-                        let values = (0..width).map(|i| row.get(i)).collect::<Result<Vec<_>>>();
                         (after, read) = (id, read + 1);
-                        if let Ok(values) = values {
-                            insert_or_skip(&mut insert, values)?;
-                        }
+                        take(row)?;
                     }
                     Ok(None) => break false,
                     Err(_) => break true,

@@ -42,6 +42,7 @@ pub struct Tail<W> {
     retained: BTreeMap<Arc<str>, Arc<Message>>,
     handshakes: BTreeMap<(QueueId, Handshake), bool>,
     wills: BTreeMap<Arc<str>, Option<Will>>,
+    purged: Vec<(QueueId, EntryId)>,
     /// Who waits for the next batch, and for the one being written.
     waiting: Vec<W>,
     waiting_written: Vec<W>,
@@ -95,6 +96,7 @@ impl<W> Default for Tail<W> {
             retained: BTreeMap::new(),
             handshakes: BTreeMap::new(),
             wills: BTreeMap::new(),
+            purged: Vec::new(),
             waiting: Vec::new(),
             waiting_written: Vec::new(),
             wills_entered: 0,
@@ -195,6 +197,7 @@ impl<W> Tail<W> {
         self.sessions.remove(&queue);
         self.acked.remove(&queue);
         self.acked_single.retain(|(of, _)| *of != queue);
+        self.purged.retain(|(of, _)| *of != queue);
         self.handshakes.retain(|(of, _), _| *of != queue);
         self.ended.push(queue);
         let mut released = Vec::new();
@@ -215,6 +218,11 @@ impl<W> Tail<W> {
     /// Notes a retained message that is cleared (its payload is empty), with nobody waiting for it.
     pub fn clear_retained(&mut self, message: Arc<Message>) {
         self.retained.insert(message.topic.clone(), message);
+    }
+
+    /// Notes that what `queue` has on the disk, up to and with this entry, is to go unread.
+    pub fn purge(&mut self, queue: QueueId, until: EntryId) {
+        self.purged.push((queue, until));
     }
 
     /// How many entries are held.
@@ -301,6 +309,7 @@ impl<W> Tail<W> {
             retained: std::mem::take(&mut self.retained).into_values().collect(),
             handshakes: std::mem::take(&mut self.handshakes).into_iter().map(|((q, h), begun)| (q, h, begun)).collect(),
             wills: std::mem::take(&mut self.wills).into_iter().collect(),
+            purged: std::mem::take(&mut self.purged),
         };
         // What is due and had no room in this batch follows at once.
         self.urgent = more;

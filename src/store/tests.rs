@@ -1,3 +1,5 @@
+mod layout;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -224,7 +226,7 @@ fn sessions_change_in_place_and_a_new_one_of_the_same_client_ends_the_old() {
     assert_eq!(ids(&mut store, QUEUE), [0; 0]);
     // Nobody reads a queue without a session; what was meant for one is not lost in silence.
     let (dropped, _) = commit(&mut store, Batch { appends: vec![append(4, b"x", &[QUEUE])], ..Batch::default() });
-    assert_eq!(dropped, [(QUEUE, Lost { cause: Cause::Ended, class: 0, entries: 1, until: EntryId(4) })]);
+    assert_eq!(dropped, [(QUEUE, Lost { cause: Cause::Ended, class: NO_CLASS, entries: 1, until: EntryId(4) })]);
     let status = wait_for(&store, |s| s.commits == 4);
     assert_eq!((status.bytes, status.dropped), (0, 1));
     store.close();
@@ -259,7 +261,7 @@ fn a_running_store_that_loses_its_sessions_to_damage_gets_them_back() {
     commit(&mut store, Batch { sessions: vec![session(QueueId(3), "c")], ..Batch::default() });
     commit(&mut store, Batch { ended: vec![QueueId(3)], ..Batch::default() });
     let crafted = rusqlite::Connection::open(place.path()).expect("a database");
-    let damage = "DELETE FROM session; DELETE FROM meta; INSERT INTO session VALUES (3, 'c', 1, 1, '[]', 0, NULL, 0); \
+    let damage = "DELETE FROM session; DELETE FROM meta; INSERT INTO session VALUES (3, 'c', 1, 1, '[]', NULL, 0); \
                   UPDATE message SET topic = x'00' WHERE id = 2";
     crafted.execute_batch(damage).expect("changed");
     drop(crafted);
@@ -299,7 +301,7 @@ fn a_full_store_drops_the_oldest_and_counts_them_by_queue() {
     let appends = (1..=5).map(|id| append(id, &[0; 1500], &[QUEUE, other])).collect();
     assert_eq!(commit(&mut store, Batch { sessions, appends, ..Batch::default() }), (vec![], false));
     let appends = (6..=8).map(|id| append(id, &[0; 1500], &[QUEUE])).collect();
-    let lost = Lost { cause: Cause::StoreSize, class: 0, entries: 2, until: EntryId(2) };
+    let lost = Lost { cause: Cause::StoreSize, class: NO_CLASS, entries: 2, until: EntryId(2) };
     assert_eq!(commit(&mut store, Batch { appends, ..Batch::default() }), (vec![(QUEUE, lost), (other, lost)], false));
     assert_eq!(ids(&mut store, QUEUE), [3, 4, 5, 6, 7, 8]);
     assert_eq!(ids(&mut store, other), [3, 4, 5]);
@@ -441,10 +443,12 @@ fn numbers_that_no_fieldpost_wrote_cost_their_rows_and_not_the_store() {
     for (what, left) in [
         ("UPDATE session SET queue = 1099511627776", &none[..]),
         ("UPDATE session SET queue = 4294967295", &none[..]),
-        ("INSERT INTO session VALUES (4294967296, 'b', 1, 1, '[]', 0, NULL, 0)", &[1, 2, 3]),
-        ("INSERT INTO session VALUES (7, 'b', -1, 1, '[]', 0, NULL, 0)", &[1, 2, 3]),
+        ("INSERT INTO session VALUES (4294967296, 'b', 1, 1, '[]', NULL, 0)", &[1, 2, 3]),
+        ("INSERT INTO session VALUES (7, 'b', -1, 1, '[]', NULL, 0)", &[1, 2, 3]),
         ("INSERT INTO handshake VALUES (1, 1, 70000)", &[1, 2, 3]),
-        ("UPDATE entry SET seq = -1 WHERE id = 2", &[1, 3]),
+        ("UPDATE run SET list = x'00'", &none[..]),
+        ("UPDATE run SET entries = 7", &none[..]),
+        ("UPDATE run SET last = 2", &none[..]),
         ("INSERT INTO will VALUES ('c', 't', x'00', 1, 0, 0, NULL, -1, NULL)", &[1, 2, 3]),
         ("UPDATE session SET client_id = x'ff'", &none[..]),
         ("UPDATE message SET id = 9223372036854775807 WHERE id = 3", &[1, 2]),
@@ -643,12 +647,12 @@ fn one_client_that_never_comes_back_costs_the_others_nothing() {
     commit(&mut store, Batch { sessions, ..Batch::default() });
     let appends: Vec<_> = (1..=12).map(|id| append(id, b"x", &[QUEUE, uplink])).collect();
     let (dropped, _) = commit(&mut store, Batch { appends, ..Batch::default() });
-    assert_eq!(dropped, [(QUEUE, Lost { cause: Cause::PerClient, class: 0, entries: 7, until: EntryId(7) })]);
+    assert_eq!(dropped, [(QUEUE, Lost { cause: Cause::PerClient, class: NO_CLASS, entries: 7, until: EntryId(7) })]);
     assert_eq!(ids(&mut store, QUEUE), [8, 9, 10, 11, 12]);
     assert_eq!(ids(&mut store, uplink).len(), 12);
     store.close();
     let (mut store, _) = place.open();
     let (dropped, _) =
         commit(&mut store, Batch { appends: vec![append(13, b"x", &[QUEUE, uplink])], ..Batch::default() });
-    assert_eq!(dropped, [(QUEUE, Lost { cause: Cause::PerClient, class: 0, entries: 1, until: EntryId(8) })]);
+    assert_eq!(dropped, [(QUEUE, Lost { cause: Cause::PerClient, class: NO_CLASS, entries: 1, until: EntryId(8) })]);
 }

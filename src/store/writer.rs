@@ -11,10 +11,12 @@ use tokio::time::Instant;
 
 use super::age::{Horizon, Run};
 use super::answer::Answer;
+use super::books::Books;
 use super::file::{Owned, damaged, explain};
 use super::loss::Dropped;
+use super::page::Page;
 use super::space::Space;
-use super::tables::{Books, Bounds, Tables};
+use super::tables::{Bounds, Tables};
 use super::{Batch, EntryId, Event, QueueId, Recovered, Session};
 use crate::backoff::Backoff;
 use crate::clock::Moment;
@@ -35,19 +37,11 @@ const LAST_TRIES: Duration = Duration::from_secs(5);
 
 pub(super) enum Request {
     Commit(Batch),
-    Load(Load),
+    Load(Page),
     #[cfg(test)]
     LimitPages(u32),
     #[cfg(test)]
     WaitForLock(Duration),
-}
-
-#[derive(Clone, Copy)]
-pub(super) struct Load {
-    pub(super) queue: QueueId,
-    pub(super) after: EntryId,
-    pub(super) limit: usize,
-    pub(super) max_bytes: usize,
 }
 
 pub(super) struct Writer {
@@ -67,7 +61,7 @@ pub(super) struct Writer {
     /// Batches that are not on the disk yet, in order.
     batches: VecDeque<Batch>,
     /// Loads that are not answered yet.
-    loads: VecDeque<Load>,
+    loads: VecDeque<Page>,
     /// What gave way, and the broker has not been told.
     dropped: Dropped,
     /// The room on the disk.
@@ -143,6 +137,11 @@ impl Writer {
             if self.space.is_short() || !self.full.is_empty() {
                 wake = wake.min(Instant::now() + LOOK);
             }
+            if self.retry.is_none() && self.has_waste() {
+                // Whatever comes goes first.
+                wake = Instant::now();
+            }
+            let mut idle = false;
             match self.inbox.recv_timeout(wake.saturating_duration_since(Instant::now())) {
                 Ok(Request::Commit(batch)) => self.batches.push_back(batch),
                 Ok(Request::Load(load)) => self.loads.push_back(load),
@@ -150,7 +149,7 @@ impl Writer {
                 Ok(Request::LimitPages(pages)) => self.limit_pages(pages),
                 #[cfg(test)]
                 Ok(Request::WaitForLock(time)) => self.wait_for_lock(time),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => idle = true,
                 Err(RecvTimeoutError::Disconnected) => return self.finish(),
             }
             if self.retry.is_none_or(|retry| Instant::now() >= retry) {
@@ -160,7 +159,8 @@ impl Writer {
                     done = done.and_then(|()| self.expire());
                 }
                 let read = self.load();
-                self.judge(done.and(read));
+                let cleaned = if idle { self.clean() } else { Ok(()) };
+                self.judge(done.and(read).and(cleaned));
                 self.tell_room();
             } else {
                 // Reading may go on where writing does not; a failure shows at the next try.
@@ -191,10 +191,20 @@ impl Writer {
         Ok(())
     }
 
+    /// In a transaction of its own: what is tried again finds the rest.
+    fn purge(&mut self, purged: &[(QueueId, EntryId)]) -> Result<(), Trouble> {
+        for (queue, until) in purged {
+            let lost = self.tables()?.purge(*queue, *until)?;
+            let _ = self.outbox.send(Event::Purged { queue: *queue, lost });
+        }
+        Ok(())
+    }
+
     /// Writes a batch, and counts what gives way for it. The store is to hold `less` bytes less than it might.
     fn write(&mut self, batch: &Batch, less: u64) -> Result<(), Trouble> {
         let (horizon, limit) = (self.horizon(), self.limit().saturating_sub(less));
         let owed = self.answer.owed();
+        self.purge(&batch.purged)?;
         let dropped = self.tables().and_then(|tables| Ok(tables.apply(batch, horizon, limit)?));
         drop(owed);
         self.count(dropped?);
@@ -282,12 +292,12 @@ impl Writer {
     }
 
     fn load(&mut self) -> Result<(), Trouble> {
-        while let Some(Load { queue, after, limit, max_bytes }) = self.loads.front().copied() {
+        while let Some(page) = self.loads.front().copied() {
             let owed = self.answer.owed();
-            let (entries, complete) = self.tables()?.load(queue, after, limit, max_bytes)?;
+            let (entries, complete) = self.tables()?.load(page)?;
             drop(owed);
             self.loads.pop_front();
-            let _ = self.outbox.send(Event::Loaded { queue, entries, complete });
+            let _ = self.outbox.send(Event::Loaded { queue: page.queue, entries, complete });
         }
         Ok(())
     }
@@ -299,6 +309,20 @@ impl Writer {
             self.report(|_| {});
         }
         Ok(())
+    }
+
+    /// Deletes some of what nobody wants any more.
+    fn clean(&mut self) -> Result<(), Trouble> {
+        if self.has_waste() {
+            let owed = self.answer.owed();
+            self.tables()?.clean()?;
+            drop(owed);
+        }
+        Ok(())
+    }
+
+    fn has_waste(&self) -> bool {
+        self.tables.as_ref().is_some_and(|tables| tables.books.waste)
     }
 
     fn horizon(&mut self) -> Horizon {
@@ -324,7 +348,9 @@ impl Writer {
             tracing::error!("the store ends with {lost} messages that it could not write; none was acknowledged");
         }
         // SQLite writes its log into the database when the last connection closes.
-        if let Some(Err((_, e))) = self.tables.take().map(|tables| tables.connection.close()) {
+        if let Some(tables) = self.tables.take()
+            && let Err((_, e)) = tables.connection.close()
+        {
             tracing::warn!("cannot close the store: {}", explain(&e));
         }
         written

@@ -131,6 +131,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("message", &["clock"]),
     ("reading", &["clock"]),
+    ("record", &["clock", "message", "mqtt"]),
     ("secret", &[]),
     ("status", &["clock", "reading"]),
     ("tls", &[]),
@@ -142,6 +143,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["backoff", "clock", "message", "mqtt", "status", "units"]),
     ("uplink", &["backoff", "broker", "clock", "message", "mqtt", "secret", "status", "tls", "units"]),
     ("admin", &["clock", "reading", "secret", "status", "units"]),
+    ("control", &["broker", "clock", "message", "mqtt", "record", "store"]),
     // Its cloud is a broker; its devices know of the bus what a register is.
     ("simulator", &["broker", "bus", "clock", "status", "store"]),
 ];
@@ -178,7 +180,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("argon2", &["broker/access/hash.rs"]),
     ("askama", &["admin/"]),
     ("axum", &["admin/"]),
-    ("base64", &["admin/access.rs", "broker/access/hash.rs"]),
+    ("base64", &["admin/access.rs", "broker/access/hash.rs", "record.rs"]),
     ("clap", &["cli/"]),
     ("libc", &["clock/kernel.rs"]),
     ("ring", &["admin/access.rs", "admin/routes.rs", "broker/access/hash.rs", "tls.rs"]),

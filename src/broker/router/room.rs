@@ -191,18 +191,20 @@ impl Router {
     /// Takes over what gave way in the store, and which queues take nothing new.
     pub(super) fn gave_way(&mut self, dropped: &[(QueueId, Lost)], full: Vec<QueueId>) {
         self.full = full.into_iter().collect();
-        for (queue, lost) in dropped {
-            let Some(key) = self.by_queue.get(queue).copied() else {
-                self.dropped.add(lost.cause, lost.entries);
-                continue;
-            };
-            self.lost(key, lost.entries, lost.cause);
-            if let Some(session) = self.sessions.get_mut(&key) {
-                // What is on its way goes on.
-                let gone = |e: &&Queued| e.id <= lost.until && e.delivery.class >= lost.class;
-                let on_way = session.published().filter(gone).count() as u64;
-                session.queue.dropped(Lost { entries: lost.entries.saturating_sub(on_way), ..*lost });
-            }
+        dropped.iter().for_each(|(queue, lost)| self.gone_from_disk(*queue, *lost));
+    }
+
+    /// Takes over what a queue lost in the store.
+    pub(super) fn gone_from_disk(&mut self, queue: QueueId, lost: Lost) {
+        let Some(key) = self.by_queue.get(&queue).copied() else {
+            return self.dropped.add(lost.cause, lost.entries);
+        };
+        self.lost(key, lost.entries, lost.cause);
+        if let Some(session) = self.sessions.get_mut(&key) {
+            // What is on its way goes on.
+            let gone = |e: &&Queued| e.id <= lost.until && e.delivery.class >= lost.class;
+            let on_way = session.published().filter(gone).count() as u64;
+            session.queue.dropped(Lost { entries: lost.entries.saturating_sub(on_way), ..lost });
         }
     }
 

@@ -1,0 +1,108 @@
+//! `fieldpost store ls`: what the store holds.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::super::output::{self, columns};
+use super::{Failure, Of, look};
+use crate::clock::Timestamp;
+use crate::store::{Inspect, Recovered, Usage, is_in_use};
+use crate::units::Size;
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    #[command(flatten)]
+    of: Of,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let config = args.of.load()?;
+    let (inspect, recovered) = look(&config)?;
+    let running = is_in_use(&config.store.path)?;
+    let report = Report::new(config.store.path.display().to_string(), running, &inspect, &recovered)?;
+    Ok(output::print(&if args.json {
+        serde_json::to_string_pretty(&report).expect("text and numbers are JSON") + "\n"
+    } else {
+        report.text()
+    }))
+}
+
+/// All that is shown.
+#[derive(Debug, Serialize)]
+struct Report {
+    path: String,
+    schema: i64,
+    /// Whether a gateway has it now.
+    running: bool,
+    file_bytes: u64,
+    wal_bytes: u64,
+    queues: Vec<Queue>,
+    retained: Kept,
+}
+
+/// A queue, by the client id of its session.
+#[derive(Debug, Serialize)]
+struct Queue {
+    queue: Arc<str>,
+    entries: u64,
+    bytes: u64,
+    oldest: Option<Timestamp>,
+    newest: Option<Timestamp>,
+    /// When its client left; none while it is connected, or when the gateway ended first.
+    left: Option<Timestamp>,
+    subscriptions: Vec<Arc<str>>,
+}
+
+/// Messages that are in no queue.
+#[derive(Debug, Serialize)]
+struct Kept {
+    messages: u64,
+    bytes: u64,
+}
+
+impl Report {
+    fn new(path: String, running: bool, inspect: &Inspect, recovered: &Recovered) -> Result<Self, Failure> {
+        let (file_bytes, wal_bytes) = inspect.sizes();
+        let mut queues = Vec::new();
+        for (session, _) in &recovered.sessions {
+            let Usage { entries, bytes, oldest, newest, .. } = inspect.usage(session.queue, None)?;
+            queues.push(Queue {
+                queue: session.client_id.clone(),
+                entries,
+                bytes,
+                oldest,
+                newest,
+                left: session.left.map(|left| left.wall),
+                subscriptions: session.subscriptions.iter().map(|s| s.filter.clone()).collect(),
+            });
+        }
+        queues.sort_by(|a, b| a.queue.cmp(&b.queue));
+        let size = |message: &crate::message::Message| (message.topic.len() + message.payload.len()) as u64;
+        let retained = Kept {
+            messages: recovered.retained.len() as u64,
+            bytes: recovered.retained.iter().map(|message| size(message)).sum(),
+        };
+        Ok(Self { path, schema: inspect.schema()?, running, file_bytes, wal_bytes, queues, retained })
+    }
+
+    fn text(&self) -> String {
+        let Self { path, schema, file_bytes, wal_bytes, retained, .. } = self;
+        let running = if self.running { "in use" } else { "not in use" };
+        let sizes = format!("{}, and {} of changes (WAL)", Size(*file_bytes), Size(*wal_bytes));
+        let mut text = format!("{path}: schema {schema}, {sizes}, {running}\n\n");
+        let mut rows =
+            vec![["queue", "messages", "size", "oldest", "newest", "client left"].map(str::to_owned).to_vec()];
+        let time = |at: Option<Timestamp>| at.map_or("-".to_owned(), |at| at.to_string());
+        rows.extend(self.queues.iter().map(|q| {
+            let size = Size(q.bytes).to_string();
+            vec![q.queue.to_string(), q.entries.to_string(), size, time(q.oldest), time(q.newest), time(q.left)]
+        }));
+        text += &columns(&rows, "");
+        text + &format!("\nretained: {} messages, {}\n", retained.messages, Size(retained.bytes))
+    }
+}
