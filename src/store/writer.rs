@@ -182,8 +182,8 @@ impl Writer {
                 self.sessions.retain(|_, had| had.client_id != session.client_id);
                 self.sessions.insert(session.queue, session);
             }
-            self.report(|status| status.commits += 1);
             self.full = self.full();
+            self.report(|status| status.commits += 1);
             let dropped = std::mem::take(&mut self.dropped).into_iter().collect();
             // While the store ends, nobody may be left to hear it.
             let _ = self.outbox.send(Event::Committed { dropped, full: self.full.clone() });
@@ -358,7 +358,7 @@ impl Writer {
 
     fn tables(&mut self) -> Result<&mut Tables, Trouble> {
         if self.tables.is_none() {
-            let opened = self.owned.open(self.bounds, &self.sessions);
+            let opened = self.owned.open(&self.bounds, &self.sessions);
             let (tables, _) = opened.map_err(|e| Trouble { damaged: false, full: false, why: e.to_string() })?;
             self.adopt(tables)?;
         }
@@ -400,7 +400,7 @@ impl Writer {
                     if let Some(tables) = self.tables.take() {
                         self.books = tables.books;
                     }
-                    let renewed = self.owned.renew(self.bounds, &self.sessions, &trouble.why);
+                    let renewed = self.owned.renew(&self.bounds, &self.sessions, &trouble.why);
                     match renewed.map_err(|e| e.to_string()).and_then(|(t, _)| self.adopt(t).map_err(|t| t.why)) {
                         Ok(()) => {
                             self.renewed = true;

@@ -141,7 +141,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mqtt", &["clock", "message"]),
     ("broker", &["clock", "message", "mqtt", "status", "store", "tls", "units"]),
     ("store", &["backoff", "clock", "message", "mqtt", "status", "units"]),
-    ("uplink", &["backoff", "broker", "clock", "message", "mqtt", "secret", "status", "tls", "units"]),
+    ("uplink", &["backoff", "broker", "clock", "message", "mqtt", "secret", "status", "store", "tls", "units"]),
     ("admin", &["clock", "reading", "secret", "status", "units"]),
     ("control", &["broker", "clock", "message", "mqtt", "record", "store"]),
     // Its cloud is a broker; its devices know of the bus what a register is.
