@@ -19,9 +19,14 @@ impl Backoff {
 
     /// The delay before the next try.
     pub fn delay(&mut self) -> Duration {
-        let delay = self.next;
+        self.delay_within(self.most, 0.25)
+    }
+
+    /// The same, but of at most `most`, and shortened at random by up to this part of it, from 0 to 1.
+    pub fn delay_within(&mut self, most: Duration, part: f64) -> Duration {
+        let delay = self.next.min(most);
         self.next = (self.next * 2).min(self.most);
-        delay.mul_f64(1.0 - 0.25 * fastrand::f64())
+        delay.mul_f64(1.0 - part * fastrand::f64())
     }
 
     /// Begins again at `first`, after a success.

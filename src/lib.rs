@@ -31,6 +31,7 @@ pub mod secret;
 pub mod status;
 pub(crate) mod tls;
 pub mod units;
+pub(crate) mod websocket;
 
 // The parts, along the way of a reading.
 pub mod bus;

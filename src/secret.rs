@@ -1,5 +1,7 @@
 //! A password or token, and where it is kept. Never shown.
 
+mod command;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,7 +9,8 @@ use std::path::{Path, PathBuf};
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// Where a secret comes from: `"plain"`, `{ file = "…" }`, `{ env = "…" }` or `{ credential = "…" }`.
+/// Where a secret comes from: `"plain"`, `{ file = "…" }`, `{ env = "…" }`, `{ credential = "…" }` or
+/// `{ command = ["…"] }`.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Secret {
     /// The text itself.
@@ -18,22 +21,30 @@ pub enum Secret {
     Env(String),
     /// A systemd credential: a file in `$CREDENTIALS_DIRECTORY` (systemd.exec, `LoadCredential=`).
     Credential(String),
+    /// What a program prints, without a line break at its end: it and its arguments, without a shell. Never empty.
+    Command(Vec<String>),
 }
 
 impl Secret {
-    /// The same, with a relative file path taken from `folder`.
+    /// The same, with a relative path of a file, or of a program that is not looked up in `PATH`, taken from `folder`.
     #[must_use]
     pub fn relative_to(self, folder: &Path) -> Self {
         match self {
             Secret::File(path) => Secret::File(folder.join(path)),
+            Secret::Command(mut command) => {
+                if let Some(program) = command.first_mut().filter(|program| program.contains('/')) {
+                    *program = folder.join(&*program).to_string_lossy().into_owned();
+                }
+                Secret::Command(command)
+            }
             other => other,
         }
     }
 
-    /// Reads the secret as it is now.
+    /// Reads the secret as it is now. Waits for a command: up to 10 s.
     ///
     /// # Errors
-    /// When the file, variable or credential cannot be read; the error names it.
+    /// When the file, variable or credential cannot be read, or the command fails; the error names it.
     pub fn read(&self) -> io::Result<String> {
         let named = |e: io::Error, what: String| io::Error::new(e.kind(), format!("{what}: {e}"));
         let file = |path: PathBuf| {
@@ -43,6 +54,7 @@ impl Secret {
         };
         match self {
             Secret::Plain(text) => Ok(text.clone()),
+            Secret::Command(command) => command::run(command),
             Secret::File(path) => file(path.clone()),
             Secret::Env(name) => std::env::var(name)
                 .map_err(|e| io::Error::new(io::ErrorKind::NotFound, format!("environment variable {name}: {e}"))),
@@ -66,6 +78,8 @@ impl fmt::Debug for Secret {
             Secret::File(path) => f.debug_tuple("File").field(path).finish(),
             Secret::Env(name) => f.debug_tuple("Env").field(name).finish(),
             Secret::Credential(name) => f.debug_tuple("Credential").field(name).finish(),
+            // There may be a key among the arguments.
+            Secret::Command(command) => write!(f, "Command({:?}, …)", command.first()),
         }
     }
 }
@@ -78,7 +92,7 @@ impl<'de> Deserialize<'de> for Secret {
             type Value = Secret;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("text, { file = \"…\" }, { env = \"…\" } or { credential = \"…\" }")
+                f.write_str("text, { file = \"…\" }, { env = \"…\" }, { credential = \"…\" } or { command = [\"…\"] }")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
@@ -86,12 +100,13 @@ impl<'de> Deserialize<'de> for Secret {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Secret, A::Error> {
-                const KEYS: &[&str] = &["file", "env", "credential"];
+                const KEYS: &[&str] = &["file", "env", "credential", "command"];
                 let key: String = map.next_key()?.ok_or_else(|| de::Error::invalid_length(0, &self))?;
                 let secret = match key.as_str() {
                     "file" => Secret::File(map.next_value()?),
                     "env" => Secret::Env(map.next_value()?),
                     "credential" => Secret::Credential(map.next_value()?),
+                    "command" => Secret::Command(map.next_value().and_then(program)?),
                     other => return Err(de::Error::unknown_field(other, KEYS)),
                 };
                 if map.next_key::<String>()?.is_some() {
@@ -102,5 +117,12 @@ impl<'de> Deserialize<'de> for Secret {
         }
 
         deserializer.deserialize_any(SecretVisitor)
+    }
+}
+
+fn program<E: de::Error>(command: Vec<String>) -> Result<Vec<String>, E> {
+    match command.first() {
+        Some(program) if !program.is_empty() => Ok(command),
+        _ => Err(E::custom("command is a program and its arguments: [\"get-token\", \"--short\"]")),
     }
 }

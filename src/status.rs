@@ -288,8 +288,15 @@ pub struct Uplink {
     pub sent: u64,
     /// Messages that came down since the start.
     pub received: u64,
-    /// Messages dropped because the cloud refuses them.
+    /// Messages set aside since the start, as the cloud takes them in no case.
     pub refused: u64,
+    /// The same by reason: `not-authorised`, `too-large`, `topic`, `payload-format`, `implementation-specific`,
+    /// `unspecified`, or `ended-connections` when the cloud hung up on it again and again.
+    pub aside: BTreeMap<&'static str, u64>,
+    /// How often since the start the cloud took no more for a while (quota exceeded).
+    pub pauses: u64,
+    /// What is not safe about the connection, in words.
+    pub risks: Vec<String>,
     /// Connections made since the start.
     pub connects: u64,
     /// When the cloud last acknowledged one.
@@ -320,6 +327,10 @@ pub struct Store {
     pub reserve: u64,
     /// Whether the disk has so little left that the store does not grow any more.
     pub short: bool,
+    /// Messages that a cloud will not have, set aside.
+    pub aside: u64,
+    /// Those of them that had to give way to newer ones since the start.
+    pub aside_dropped: u64,
     /// Queues that take nothing new: they are full, and their oldest entries are not to give way.
     pub refusing: usize,
 }

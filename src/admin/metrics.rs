@@ -112,6 +112,13 @@ pub(crate) fn write(snapshot: &Snapshot) -> String {
     text.counter("uplink_sent_total", "Messages that the cloud has acknowledged.", uplink(|u| Some(u.sent as f64)));
     text.counter("uplink_received_total", "Messages that came down.", uplink(|u| Some(u.received as f64)));
     text.counter("uplink_refused_total", "Messages that the cloud refused.", uplink(|u| Some(u.refused as f64)));
+    let aside = uplinks.iter().flat_map(|u| u.uplink.aside.iter().map(move |(reason, n)| (u, *reason, *n)));
+    text.counter(
+        "uplink_set_aside_total",
+        "Messages set aside, by reason.",
+        aside.map(|(u, reason, n)| (vec![("uplink", &*u.uplink.name), ("reason", reason)], n as f64)),
+    );
+    text.counter("uplink_pauses_total", "How often the cloud took no more.", uplink(|u| Some(u.pauses as f64)));
     text.counter("uplink_connects_total", "Connections made.", uplink(|u| Some(u.connects as f64)));
 
     text.gauge("store_up", "Whether the store can write.", [(vec![], up(&store.state))]);
@@ -120,6 +127,8 @@ pub(crate) fn write(snapshot: &Snapshot) -> String {
     text.gauge("store_max_bytes", "The bound on the bytes.", one(store.max_bytes));
     let oldest = store.oldest.map(|oldest| (vec![], seconds(oldest)));
     text.gauge("store_oldest_timestamp_seconds", "When the oldest message entered, in Unix time.", oldest);
+    text.gauge("store_set_aside", "Messages set aside, as a cloud will not have them.", one(store.aside));
+    text.counter("store_set_aside_dropped_total", "The oldest of them, given way.", one(store.aside_dropped));
     text.counter("store_commits_total", "Transactions.", one(store.commits));
     text.counter("store_dropped_total", "Entries dropped, by age or for want of room.", one(store.dropped));
     let free = store.free.map(|free| (vec![], free as f64));

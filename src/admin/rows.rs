@@ -6,7 +6,7 @@ use super::verdict::Tone;
 use super::words;
 use crate::clock::trust::Standing;
 use crate::reading::Quality;
-use crate::status::{Broker, Bus, Causes, Device, Point, Queue, Store};
+use crate::status::{Broker, Bus, Causes, Device, Point, Queue, Store, Uplink};
 
 /// All tables, in the page's order.
 pub(super) fn tables(snapshot: &Snapshot) -> Vec<Table> {
@@ -122,6 +122,7 @@ fn bus(bus: &Bus) -> Row {
 
 const UPLINKS: &[Column] = &[
     Column::text("Uplink"),
+    Column::text("Line"),
     Column::text("State"),
     Column::figure("For"),
     Column::figure("Waiting"),
@@ -140,16 +141,31 @@ fn uplink(joined: &UplinkQueue) -> Row {
         tone: Tone::of(&uplink.state),
         cells: vec![
             Cell::plain(&*uplink.name).note(&*uplink.url),
+            safety(uplink),
             Cell::state(&uplink.state, "connected", "not connected"),
             Cell::age(uplink.since, words::NONE),
             queue.as_ref().map_or_else(none, waiting),
             queue.as_ref().map_or_else(none, |queue| Cell::age(queue.oldest, words::NONE)),
             Cell::number(uplink.sent),
             Cell::number(uplink.received),
-            Cell::loss(uplink.refused),
+            Cell::loss(uplink.refused).note(reasons(uplink)),
             queue.as_ref().map_or_else(none, |queue| dropped(queue.dropped, &queue.causes)),
         ],
     }
+}
+
+/// What is unsafe about the way to the cloud.
+fn safety(uplink: &Uplink) -> Cell {
+    match uplink.risks.as_slice() {
+        [] if uplink.url.starts_with("mqtts") || uplink.url.starts_with("wss") => Cell::plain("encrypted"),
+        [] => Cell::plain("open"),
+        risks => Cell::plain("unsafe").tone(Tone::Warn).note(risks.join("; ")),
+    }
+}
+
+/// `3 not-authorised, 1 too-large`
+fn reasons(uplink: &Uplink) -> String {
+    uplink.aside.iter().map(|(reason, n)| format!("{n} {reason}")).collect::<Vec<_>>().join(", ")
 }
 
 const BROKER: &[Column] = &[
@@ -234,7 +250,7 @@ fn store(store: &Store) -> Row {
         cells: vec![
             Cell::plain(&*store.path),
             Cell::state(&store.state, "in order", "cannot write"),
-            Cell::number(store.entries),
+            Cell::number(store.entries).note(set_aside(store)),
             Cell::plain(words::bytes(store.bytes)).note(format!(
                 "{} of {}",
                 words::percent(full),
@@ -246,6 +262,10 @@ fn store(store: &Store) -> Row {
             dropped(store.dropped, &store.causes),
         ],
     }
+}
+
+fn set_aside(store: &Store) -> String {
+    if store.aside == 0 { String::new() } else { format!("{} set aside", words::number(store.aside)) }
 }
 
 fn disk(store: &Store) -> Cell {

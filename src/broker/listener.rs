@@ -1,7 +1,7 @@
 //! Where clients connect: ports for TCP, TLS and WebSocket, and a task for each connection.
 //!
 //! The way of a client: [`Listeners`] accept it, its [`connection`] takes it through [`tls`] and the [`upgrade`] to a
-//! [`websocket`] as far as the listener's [`config`] wants, waits for CONNECT in the room for that ([`waiting`]), and asks
+//! [WebSocket](crate::websocket) as far as the listener's [`config`] wants, waits for CONNECT in the room for that ([`waiting`]), and asks
 //! the [`door`] who it is; then it [carries](carry) its packets. What holds over all listeners is in the [`house`].
 
 mod addresses;
@@ -15,7 +15,6 @@ mod life;
 mod tls;
 mod upgrade;
 mod waiting;
-mod websocket;
 
 use std::fmt;
 use std::io;

@@ -83,15 +83,21 @@ impl Broker {
 
     /// A connection of one of the gateway's own parts: it is not asked for user and password, and `$` is open to it.
     pub async fn link(&self) -> Link {
-        self.open(true).await
+        self.open(Some(usize::MAX)).await
     }
 
-    pub(super) async fn open(&self, trusted: bool) -> Link {
+    /// The same, to which at most so many bytes of messages are unacknowledged at a time; one message goes in any case.
+    pub async fn link_within(&self, bytes: usize) -> Link {
+        self.open(Some(bytes)).await
+    }
+
+    /// Opens a connection: of a client, or of an own part, with the window of that in bytes.
+    pub(super) async fn open(&self, own: Option<usize>) -> Link {
         let id = LinkId(self.links.fetch_add(1, Ordering::Relaxed));
         let (sender, packets) = mailbox();
         // When the router is gone the sender goes with the error, and the link is closed from its beginning.
-        let _ = self.inputs.send(Input::Open { link: id, packets: sender, trusted }).await;
-        let traffic = (!trusted).then(|| self.traffic.clone());
+        let _ = self.inputs.send(Input::Open { link: id, packets: sender, own }).await;
+        let traffic = own.is_none().then(|| self.traffic.clone());
         Link::new(id, (self.inputs.clone(), self.room.clone()), packets, traffic)
     }
 

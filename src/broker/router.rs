@@ -61,8 +61,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// What happens to the router.
 #[derive(Debug)]
 pub enum Event {
-    /// A connection was opened; `trusted` when it is one of the gateway's own parts.
-    Opened { link: LinkId, trusted: bool },
+    /// A connection was opened; `own` when it is one of the gateway's parts, with the bytes that it takes unacknowledged.
+    Opened { link: LinkId, own: Option<usize> },
     /// A packet came.
     Packet { link: LinkId, packet: Packet },
     /// The connection has written this many bytes of messages to its wire.
@@ -215,7 +215,7 @@ pub struct Router {
 
 #[derive(Clone, Copy, Debug)]
 struct Link {
-    trusted: bool,
+    own: Option<usize>,
     session: Option<SessionKey>,
 }
 
@@ -271,8 +271,8 @@ impl Router {
     /// Takes an event and adds what follows from it to `effects`.
     pub fn apply(&mut self, event: Event, now: Now, effects: &mut Effects) {
         match event {
-            Event::Opened { link, trusted } => {
-                self.links.insert(link, Link { trusted, session: None });
+            Event::Opened { link, own } => {
+                self.links.insert(link, Link { own, session: None });
             }
             Event::Packet { link, packet } => self.packet(link, packet, now, effects),
             Event::Drained { link, bytes } => {

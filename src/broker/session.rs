@@ -68,6 +68,8 @@ pub struct Connection {
     pub trusted: bool,
     /// How many deliveries may be in flight.
     pub window: usize,
+    /// How many bytes of one of the gateway's own parts; the last delivery may be too many.
+    pub window_bytes: usize,
     /// Bytes of messages handed to the connection and not yet known to be on the wire.
     pub outstanding: usize,
 }

@@ -33,7 +33,7 @@ const STATUS_EVERY: Duration = Duration::from_millis(250);
 /// What reaches the router's task.
 #[derive(Debug)]
 pub(super) enum Input {
-    Open { link: LinkId, packets: mailbox::Sender, trusted: bool },
+    Open { link: LinkId, packets: mailbox::Sender, own: Option<usize> },
     Packets(LinkId, Vec<Packet>, OwnedSemaphorePermit),
     Drained(LinkId, usize),
     Gone(LinkId),
@@ -149,9 +149,9 @@ impl Task {
 
     fn take(&mut self, input: Input, now: Now, effects: &mut Effects) {
         let event = match input {
-            Input::Open { link, packets, trusted } => {
+            Input::Open { link, packets, own } => {
                 self.links.insert(link, packets);
-                Event::Opened { link, trusted }
+                Event::Opened { link, own }
             }
             Input::Packets(link, packets, _permit) => {
                 for packet in packets {

@@ -116,6 +116,9 @@ struct Point {
 struct Uplink {
     name: Arc<str>,
     url: String,
+    /// How it is reached, and what is not safe about that.
+    way: Vec<String>,
+    risks: Vec<String>,
     publish: Vec<Arc<str>>,
     subscribe: Vec<Arc<str>>,
 }
@@ -161,6 +164,8 @@ impl Uplink {
         Self {
             name: Arc::clone(name),
             url: urls.join(", "),
+            way: uplink.way(),
+            risks: uplink.risks(),
             publish: filters(&uplink.publish),
             subscribe: filters(&uplink.subscribe),
         }
@@ -255,6 +260,10 @@ impl fmt::Display for Report {
                 |filters: &[Arc<str>]| if filters.is_empty() { "nothing".to_owned() } else { filters.join(", ") };
             let (up, down) = (list(&uplink.publish), list(&uplink.subscribe));
             writeln!(f, "uplink {}: {}, up {up}, down {down}", uplink.name, uplink.url)?;
+            writeln!(f, "  {}", uplink.way.join(", "))?;
+            for risk in &uplink.risks {
+                writeln!(f, "  UNSAFE: {risk}")?;
+            }
         }
         writeln!(f, "store: {}\nadmin: {}", self.store, self.admin)?;
         match self.warnings.len() {

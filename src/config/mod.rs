@@ -194,7 +194,9 @@ fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Con
     let mut uplinks = Vec::new();
     for (name, raw) in root.take_named("uplink", out) {
         let Some(mut section) = Section::new(raw, "an uplink", out) else { continue };
-        check::files(section.text_within("password", "file"), &folder, out);
+        for key in ["username", "password"] {
+            check::files(section.text_within(key, "file"), &folder, out);
+        }
         for key in ["ca", "certificate", "key"] {
             check::files(section.texts(key), &folder, out);
         }
@@ -204,6 +206,7 @@ fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Con
             for path in [&mut config.ca, &mut config.certificate, &mut config.key].into_iter().flatten() {
                 *path = folder.join(&*path);
             }
+            config.username = config.username.map(|secret| secret.relative_to(&folder));
             config.password = config.password.map(|secret| secret.relative_to(&folder));
             (Arc::from(name.get_ref().as_str()), config)
         }));

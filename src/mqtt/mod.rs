@@ -40,6 +40,7 @@ impl Reason {
     pub const UNSPECIFIED: Self = Self(0x80);
     pub const MALFORMED: Self = Self(0x81);
     pub const PROTOCOL_ERROR: Self = Self(0x82);
+    pub const IMPLEMENTATION_SPECIFIC: Self = Self(0x83);
     pub const UNSUPPORTED_VERSION: Self = Self(0x84);
     pub const CLIENT_ID_NOT_VALID: Self = Self(0x85);
     pub const BAD_USER_OR_PASSWORD: Self = Self(0x86);
@@ -52,14 +53,19 @@ impl Reason {
     pub const SESSION_TAKEN_OVER: Self = Self(0x8E);
     pub const TOPIC_FILTER_INVALID: Self = Self(0x8F);
     pub const TOPIC_NAME_INVALID: Self = Self(0x90);
+    pub const PACKET_ID_IN_USE: Self = Self(0x91);
     pub const PACKET_ID_NOT_FOUND: Self = Self(0x92);
     pub const RECEIVE_MAXIMUM_EXCEEDED: Self = Self(0x93);
     pub const TOPIC_ALIAS_INVALID: Self = Self(0x94);
     pub const PACKET_TOO_LARGE: Self = Self(0x95);
     pub const QUOTA_EXCEEDED: Self = Self(0x97);
     pub const ADMINISTRATIVE_ACTION: Self = Self(0x98);
+    pub const PAYLOAD_FORMAT_INVALID: Self = Self(0x99);
     pub const SHARED_NOT_SUPPORTED: Self = Self(0x9E);
     pub const CONNECTION_RATE_EXCEEDED: Self = Self(0x9F);
+    /// None of MQTT's, and never on a wire: what an uplink says to its local session of a message that has ended one
+    /// connection after the other.
+    pub const ENDED_CONNECTIONS: Self = Self(0xFF);
 
     /// Whether the code reports a failure (0x80 and up).
     pub fn is_error(self) -> bool {
@@ -155,6 +161,8 @@ pub struct ConnAck {
     pub expiry: Option<u32>,
     pub shared_available: bool,
     pub reason_string: Option<Arc<str>>,
+    /// The server to use instead of this one.
+    pub server_reference: Option<Arc<str>>,
 }
 
 impl ConnAck {
@@ -173,6 +181,7 @@ impl ConnAck {
             expiry: None,
             shared_available: true,
             reason_string: None,
+            server_reference: None,
         }
     }
 }

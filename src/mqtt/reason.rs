@@ -44,6 +44,7 @@ impl Reason {
             0xA0 => "The connection was open for as long as it may be.",
             0xA1 => "Subscription identifiers are not supported.",
             0xA2 => "Wildcards in subscriptions are not supported.",
+            0xFF => "The other end hung up each time it was sent.",
             _ => "Refused.",
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::aside;
 use super::list::Item;
 use super::{Append, EntryId, QueueBound, QueueId, WhenFull};
 
@@ -18,6 +19,8 @@ pub(super) struct Books {
     pub(super) noted: (i64, u32),
     /// There are messages still to be deleted.
     pub(super) waste: bool,
+    /// Messages that are set aside.
+    pub(super) aside: aside::Count,
     /// The queues that there are.
     queues: BTreeSet<QueueId>,
     /// Those of the gateway's own parts.

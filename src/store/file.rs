@@ -22,6 +22,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0001-queues-sessions-retained.sql"),
     include_str!("../../migrations/0002-handshakes-wills.sql"),
     include_str!("../../migrations/0003-runs.sql"),
+    include_str!("../../migrations/0004-aside.sql"),
 ];
 
 /// The step after whose SQL the entries of earlier schemas become runs.

@@ -16,6 +16,7 @@
 pub mod tail;
 pub mod class;
 mod config;
+pub mod aside;
 mod db;
 mod writer;
 mod answer;
@@ -47,6 +48,7 @@ use crate::message::{Message, QoS};
 use crate::mqtt::{PacketId, SubscribeOptions};
 use crate::status::Cause;
 
+pub use aside::Aside;
 pub use backup::BackupError;
 pub use class::NO_CLASS;
 pub use config::{Commit, Config, QueueBound, WhenFull};
@@ -146,6 +148,8 @@ pub struct Batch {
     pub handshakes: Vec<(QueueId, Handshake, bool)>,
     /// Wills by client id: set, or no longer wanted.
     pub wills: Vec<(Arc<str>, Option<Will>)>,
+    /// What was taken out of a queue, as its reader will never have it.
+    pub aside: Vec<Aside>,
     /// Queues whose entries up to and with this id go unread. [`Event::Purged`] tells how many that were.
     pub purged: Vec<(QueueId, EntryId)>,
 }
@@ -161,13 +165,14 @@ impl Batch {
             && self.retained.is_empty()
             && self.handshakes.is_empty()
             && self.wills.is_empty()
+            && self.aside.is_empty()
             && self.purged.is_empty()
     }
 
     /// Takes out the acknowledgements that stand for themselves: those of queues of which nothing else has to be in the
     /// same transaction.
     fn take_done(&mut self) -> Self {
-        let alone = |queue: &QueueId| !self.handshakes.iter().any(|(of, ..)| of == queue);
+        let alone = |queue: &QueueId| self.aside.is_empty() && !self.handshakes.iter().any(|(of, ..)| of == queue);
         let acked = self.acked.extract_if(.., |(queue, _)| alone(queue)).collect();
         let acked_single = self.acked_single.extract_if(.., |(queue, _)| alone(queue)).collect();
         Self { acked, acked_single, ..Self::default() }

@@ -44,6 +44,7 @@ pub(super) fn carry_over(from: &Path, to: &mut Connection) -> Result<()> {
         "SELECT topic, payload, qos, at, properties FROM retained",
         "SELECT queue, incoming, number FROM handshake",
         "SELECT client_id, topic, payload, qos, retain, at, properties, delay, due_at FROM will",
+        "SELECT number, session, topic, payload, qos, retain, entered_at, properties, code, reason, at FROM aside",
     ] {
         damaged_places += copy_plain(&old, &new, sql)?;
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior};
 
 use super::age::Horizon;
+use super::aside;
 use super::books::{Books, Held};
 use super::list::Item;
 use super::loss::Dropped;
@@ -60,6 +61,7 @@ impl Tables {
     pub(super) fn new(connection: Connection, bounds: &Bounds) -> Result<(Self, Recovered)> {
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         let (recovered, mut books) = recover(&connection)?;
+        books.aside = aside::Count::new(&connection)?;
         for (session, _) in &recovered.sessions {
             bounds.of(session).into_iter().for_each(|bound| books.bound(session.queue, bound));
         }
@@ -106,6 +108,7 @@ impl Tables {
             retain(c, &batch.retained)?;
             shake_hands(c, books, &batch.handshakes)?;
             put_wills(c, &batch.wills)?;
+            aside::put(c, &mut books.aside, &batch.aside)?;
             for (queue, entries) in books.above(per_client, &batch.appends) {
                 let excess = Held { entries, ..Held::default() };
                 removal.shorten(books, queue, excess, Cause::PerClient, &mut dropped)?;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::aside::{self, Aside};
 use super::{Append, Batch, Delivery, EntryId, Handshake, QueueId, Session, Will};
 use crate::message::Message;
 
@@ -21,6 +22,10 @@ const BATCH: usize = 1 << 20;
 
 /// So many elided entries in the midst of others are worth the work of letting them go.
 const MANY: usize = 64;
+
+/// What was acknowledged and is still on the disk is sent again when the gateway is killed: no more than this of a fast
+/// reader, besides what it acknowledges during one write.
+const MOST_UNWRITTEN: usize = 500;
 
 /// The tail. `W` is who waits for an entry to be durable.
 #[derive(Debug)]
@@ -42,6 +47,7 @@ pub struct Tail<W> {
     retained: BTreeMap<Arc<str>, Arc<Message>>,
     handshakes: BTreeMap<(QueueId, Handshake), bool>,
     wills: BTreeMap<Arc<str>, Option<Will>>,
+    aside: Vec<Aside>,
     purged: Vec<(QueueId, EntryId)>,
     /// Who waits for the next batch, and for the one being written.
     waiting: Vec<W>,
@@ -50,6 +56,8 @@ pub struct Tail<W> {
     wills_entered: usize,
     /// See [`Tail::urgent_at`].
     urgent: bool,
+    /// Acknowledgements that the disk does not know of.
+    unwritten: usize,
     /// When the last batch was taken.
     taken: Option<Instant>,
 }
@@ -96,11 +104,13 @@ impl<W> Default for Tail<W> {
             retained: BTreeMap::new(),
             handshakes: BTreeMap::new(),
             wills: BTreeMap::new(),
+            aside: Vec::new(),
             purged: Vec::new(),
             waiting: Vec::new(),
             waiting_written: Vec::new(),
             wills_entered: 0,
             urgent: false,
+            unwritten: 0,
             taken: None,
         }
     }
@@ -138,6 +148,7 @@ impl<W> Tail<W> {
         }
         // What is on disk, or on its way there, has to be deleted there.
         if !in_tail || written {
+            self.unwritten += 1;
             if oldest {
                 self.acked.insert(queue, id);
             } else {
@@ -185,11 +196,26 @@ impl<W> Tail<W> {
         self.wills.insert(client_id, will);
     }
 
+    /// Notes a message that leaves a queue without having arrived. `waiter` waited for its entry, and is told when this is
+    /// on the disk. Returns how many of earlier ones had to give way.
+    pub fn set_aside(&mut self, aside: Aside, waiter: Option<W>) -> u64 {
+        self.aside.push(aside);
+        self.urgent |= waiter.is_some();
+        self.waiting.extend(waiter);
+        aside::shorten(&mut self.aside)
+    }
+
     /// When the next batch should be taken because somebody waits for it who cannot be served otherwise, as no
     /// acknowledgement will spare it: at once, but a quarter of the window after the last, to spare the disk.
     pub fn urgent_at(&self, window: Duration, now: Instant) -> Option<Instant> {
-        let urgent = self.urgent && !self.is_writing();
-        urgent.then(|| self.taken.map_or(now, |taken| taken + window / 4))
+        if self.is_writing() {
+            return None;
+        }
+        // Not sparing the disk here spares the line after a kill.
+        if self.unwritten >= MOST_UNWRITTEN {
+            return Some(now);
+        }
+        self.urgent.then(|| self.taken.map_or(now, |taken| taken + window / 4))
     }
 
     /// Notes that a kept session ended; its queue goes with it. Returns whom to tell.
@@ -309,10 +335,11 @@ impl<W> Tail<W> {
             retained: std::mem::take(&mut self.retained).into_values().collect(),
             handshakes: std::mem::take(&mut self.handshakes).into_iter().map(|((q, h), begun)| (q, h, begun)).collect(),
             wills: std::mem::take(&mut self.wills).into_iter().collect(),
+            aside: std::mem::take(&mut self.aside),
             purged: std::mem::take(&mut self.purged),
         };
         // What is due and had no room in this batch follows at once.
-        self.urgent = more;
+        (self.urgent, self.unwritten) = (more, 0);
         self.taken = (!more).then_some(now);
         if batch.is_empty() {
             debug_assert!(self.written.is_empty(), "the first entry is never elided");
@@ -501,6 +528,20 @@ mod tests {
         tail.ack(Q1, EntryId(6), true);
         let batch = tail.take(WINDOW, now, |_| true).unwrap();
         assert_eq!((batch.acked, batch.acked_single), (vec![(Q1, EntryId(6))], vec![(Q1, EntryId(7))]));
+    }
+
+    #[test]
+    fn many_acknowledgements_do_not_wait_for_the_window() {
+        let (mut tail, now) = (Tail::<u64>::default(), Instant::now());
+        tail.take(WINDOW, now, |_| true);
+        for id in 1..500 {
+            tail.ack(Q1, EntryId(id), true);
+        }
+        assert_eq!(tail.urgent_at(WINDOW, now), None);
+        tail.ack(Q1, EntryId(500), true);
+        assert_eq!(tail.urgent_at(WINDOW, now), Some(now));
+        assert_eq!(tail.take(WINDOW, now, |_| true).unwrap().acked, [(Q1, EntryId(500))]);
+        assert_eq!(tail.urgent_at(WINDOW, now), None);
     }
 
     #[test]

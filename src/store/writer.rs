@@ -436,6 +436,8 @@ impl Writer {
             if let Some(tables) = &self.tables {
                 status.entries = tables.books.entries();
                 status.bytes = tables.books.bytes;
+                status.aside = tables.books.aside.kept;
+                status.aside_dropped = tables.books.aside.gone;
                 status.oldest = oldest;
             }
             status.refusing = self.full.len();

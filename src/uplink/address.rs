@@ -6,15 +6,22 @@ use std::str::FromStr;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// One of the broker's addresses: `mqtt://host:port` or `mqtts://host:port`.
+/// One of the broker's addresses: `mqtt://host:port`, or `ws://host:port/path` for MQTT over WebSocket; `mqtts` and `wss`
+/// with TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// Over TLS; port 8883 unless said otherwise, and 1883 without.
+    /// Over TLS.
     pub tls: bool,
     /// A name or an IP address, an IPv6 one without brackets.
     pub host: String,
+    /// 1883, 8883 with TLS, 80 and 443 over WebSocket unless said otherwise.
     pub port: u16,
+    /// What is asked for over WebSocket, with its query; none without WebSocket.
+    pub path: Option<String>,
 }
+
+/// Where brokers have their WebSocket when nobody says otherwise.
+const PATH: &str = "/mqtt";
 
 /// The addresses of one broker, tried in turn: one URL or a list. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,24 +34,19 @@ impl FromStr for Address {
         let (scheme, rest) = url.split_once("://").ok_or_else(|| {
             format!("`{url}` is not a URL: write it as mqtt://HOST, or mqtts://HOST for one with TLS")
         })?;
-        let tls = match scheme.to_ascii_lowercase().as_str() {
-            "mqtt" => false,
-            "mqtts" => true,
-            "ws" | "wss" => {
-                return Err(format!(
-                    "`{scheme}` in `{url}`: MQTT over WebSocket is not supported yet; use mqtt or mqtts"
-                ));
-            }
-            _ => return Err(format!("`{scheme}` in `{url}` is not a scheme known here; use mqtt or mqtts")),
+        let (tls, websocket) = match scheme.to_ascii_lowercase().as_str() {
+            "mqtt" => (false, false),
+            "mqtts" => (true, false),
+            "ws" => (false, true),
+            "wss" => (true, true),
+            _ => return Err(format!("`{scheme}` in `{url}` is not a scheme known here; use mqtt, mqtts, ws or wss")),
         };
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         if authority.contains('@') {
             // The URL is shown in logs and on the page, so it is not repeated here either.
             return Err("the URL has a user or password in it: set `username` and `password` instead".into());
         }
-        if !matches!(path, "" | "/") {
-            return Err(format!("`{path}` in `{url}` has no meaning: MQTT over TCP has no path"));
-        }
+        let path = if websocket { Some(websocket_path(path)?) } else { no_path(path, url).map(|()| None)? };
         let (host, port) = match authority.strip_prefix('[') {
             Some(v6) => {
                 let (host, port) = v6.split_once(']').ok_or_else(|| format!("`[` without `]` in `{url}`"))?;
@@ -61,24 +63,66 @@ impl FromStr for Address {
             return Err(format!("the host in `{url}` contains {c:?}"));
         }
         let port = match port.strip_prefix(':') {
-            None if port.is_empty() => 1883 + 7000 * u16::from(tls),
+            None if port.is_empty() => match (websocket, tls) {
+                (false, false) => 1883,
+                (false, true) => 8883,
+                (true, false) => 80,
+                (true, true) => 443,
+            },
             None => return Err(format!("`{port}` in `{url}` is not a port: it follows the host after a `:`")),
             Some(port) => match port.parse() {
                 Ok(port) if port != 0 => port,
                 _ => return Err(format!("the port `{port}` in `{url}` is not a number from 1 to 65535")),
             },
         };
-        Ok(Self { tls, host: host.to_owned(), port })
+        Ok(Self { tls, host: host.to_owned(), port, path })
+    }
+}
+
+fn no_path(path: &str, url: &str) -> Result<(), String> {
+    if matches!(path, "" | "/") {
+        return Ok(());
+    }
+    Err(format!("`{path}` in `{url}` has no meaning: MQTT over TCP has no path"))
+}
+
+/// What stands in the request for this path. The query may be a signature, and is not repeated in errors.
+fn websocket_path(path: &str) -> Result<String, String> {
+    if path.contains('#') {
+        return Err("a URL for WebSocket has no `#` (RFC 6455, 3)".into());
+    }
+    if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("the path of the URL has characters in it that have to be written with %, as in %20".into());
+    }
+    Ok(match path.strip_prefix('?') {
+        Some(_) => format!("{PATH}{path}"),
+        None if path.is_empty() => PATH.into(),
+        None => path.into(),
+    })
+}
+
+impl Address {
+    /// Host and port, as they stand in a URL.
+    pub fn authority(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "mqtts" } else { "mqtt" };
-        if self.host.contains(':') {
-            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{scheme}://{}:{}", self.host, self.port)
+        let scheme = match (&self.path, self.tls) {
+            (None, false) => "mqtt",
+            (None, true) => "mqtts",
+            (Some(_), false) => "ws",
+            (Some(_), true) => "wss",
+        };
+        write!(f, "{scheme}://{}", self.authority())?;
+        match self.path.as_deref().map(|path| path.split_once('?').ok_or(path)) {
+            None => Ok(()),
+            Some(Err(path)) => f.write_str(path),
+            // Some clouds take a signature there.
+            Some(Ok((path, _))) => write!(f, "{path}?…"),
         }
     }
 }
@@ -132,6 +176,10 @@ mod tests {
             ("mqtts://10.0.0.1:443", "mqtts://10.0.0.1:443"),
             ("mqtt://[fe80::1]:1884", "mqtt://[fe80::1]:1884"),
             ("mqtt://[::1]", "mqtt://[::1]:1883"),
+            ("ws://a", "ws://a:80/mqtt"),
+            ("wss://a/", "wss://a:443/"),
+            ("wss://[::1]:8084/mqtt/x", "wss://[::1]:8084/mqtt/x"),
+            ("wss://a?X-Amz-Signature=geheim", "wss://a:443/mqtt?…"),
         ] {
             assert_eq!(url.parse::<Address>().map(|a| a.to_string()).as_deref(), Ok(shown));
         }
@@ -142,7 +190,8 @@ mod tests {
         for (url, part) in [
             ("broker.example.com", "mqtt://HOST"),
             ("http://x", "`http`"),
-            ("wss://x", "WebSocket is not supported yet"),
+            ("wss://x/a#b", "no `#`"),
+            ("wss://x/a b?geheim", "%20"),
             ("mqtt://", "no host"),
             ("mqtt://:1883", "no host"),
             ("mqtt://x:0", "port `0`"),

@@ -7,8 +7,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Uplink;
-use super::mqtt::{Cloud, status};
-use super::pipe::{Out, Pipe};
+use super::end::End;
+use super::life::Life;
+use super::login::{Cloud, status};
+use super::pipe::{Out, Pipe, Tally};
 use crate::broker::Link;
 use crate::mqtt::wire::Error;
 use crate::mqtt::{Packet, Reason};
@@ -16,43 +18,32 @@ use crate::mqtt::{Packet, Reason};
 /// How often the status is reported and the connection looked at.
 const TICK: Duration = Duration::from_millis(500);
 
-/// How long the cloud may owe an acknowledgement before the connection counts as dead, besides what the way takes.
-pub(super) const STUCK: Duration = Duration::from_secs(20);
-
-/// The slowest way that is one, in bytes a second: a poor radio link. What is under way may take that long.
-const SLOWEST: u64 = 1024;
-
 /// How long an end may take: to finish what is under way, and again to leave.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// When the connection was last used, in both directions.
-struct Life {
-    /// None when the cloud wants no keep alive.
-    keep_alive: Option<Duration>,
-    sent: Instant,
-    received: Instant,
-    pinged: Instant,
-}
 
 impl Uplink {
     /// Carries over one connection to the cloud, until `stop`.
     ///
     /// # Errors
     /// Why the connection ended.
-    pub(super) async fn carry(&self, cloud: Cloud, pipe: &mut Pipe, stop: &CancellationToken) -> Result<(), String> {
+    pub(super) async fn carry(&self, cloud: Cloud, pipe: &mut Pipe, stop: &CancellationToken) -> Result<(), End> {
         let Cloud { mut reader, mut writer, ack, early } = cloud;
         let window = ack.receive_maximum.min(NonZeroU16::new(self.config.window).unwrap_or(NonZeroU16::MAX));
-        let gone = || "the local broker closed its connection".to_owned();
+        let gone = || End::from("the local broker closed its connection".to_owned());
         let (mut link, waiting) = self.open(window).await.ok_or_else(gone)?;
         self.up();
 
-        let mut life =
-            Life::new(ack.server_keep_alive.map_or(self.config.keep_alive.0, |s| Duration::from_secs(s.into())));
+        let keep_alive = ack.server_keep_alive.map_or(self.config.keep_alive.0, |s| Duration::from_secs(s.into()));
+        let mut life = Life::new(keep_alive, self.config.stuck.0, TICK);
         let mut out = Out::default();
         pipe.connected(&ack, &mut out);
-        early.into_iter().try_for_each(|packet| pipe.cloud_sent(packet, &mut out))?;
-        if let Err(why) = waiting.into_iter().try_for_each(|packet| pipe.local_sent(packet, &mut out)) {
-            return self.lost(pipe, &link, why).await;
+        let begun = early.into_iter().try_for_each(|packet| pipe.cloud_sent(packet, &mut out));
+        let begun = begun.and_then(|()| {
+            let mut waiting = waiting.into_iter();
+            waiting.try_for_each(|packet| pipe.local_sent(packet, &mut out)).map_err(End::from)
+        });
+        if let Err(end) = begun {
+            return self.lost(pipe, &link, end).await;
         }
 
         let mut tick = interval(TICK);
@@ -66,7 +57,7 @@ impl Uplink {
                     match (writer.queue(&packet), &packet) {
                         (Ok(()), _) => unsent = true,
                         (Err(Error::TooLarge), Packet::Publish(publish)) => pipe.too_large(publish, &mut out),
-                        (Err(e), _) => return self.lost(pipe, &link, e.to_string()).await,
+                        (Err(e), _) => return self.lost(pipe, &link, e.into()).await,
                     }
                 }
                 let packets = std::mem::take(&mut out.local);
@@ -74,7 +65,7 @@ impl Uplink {
                     return Err(gone());
                 }
             }
-            if end.is_some_and(|end| Instant::now() >= end || !pipe.in_flight()) {
+            if end.is_some_and(|end| Instant::now() >= end || pipe.flight().is_empty()) {
                 break;
             }
             tokio::select! {
@@ -86,20 +77,20 @@ impl Uplink {
                     Ok(packets) => {
                         life.received = Instant::now();
                         for packet in packets {
-                            if let Err(why) = pipe.cloud_sent(packet, &mut out) {
+                            if let Err(end) = pipe.cloud_sent(packet, &mut out) {
                                 // What was acknowledged before the end counts.
                                 link.send(std::mem::take(&mut out.local)).await;
-                                return self.lost(pipe, &link, why).await;
+                                return self.lost(pipe, &link, end).await;
                             }
                         }
                     }
-                    Err(e) => return self.lost(pipe, &link, e.to_string()).await,
+                    Err(e) => return self.lost(pipe, &link, e.into()).await,
                 },
                 // A cloud that does not keep up is not sent more.
-                packets = link.recv(), if !unsent => match packets {
+                packets = link.recv(), if !unsent && pipe.has_room() => match packets {
                     Some(packets) => {
                         if let Err(why) = packets.into_iter().try_for_each(|packet| pipe.local_sent(packet, &mut out)) {
-                            return self.lost(pipe, &link, why).await;
+                            return self.lost(pipe, &link, why.into()).await;
                         }
                     }
                     None => return Err(gone()),
@@ -109,14 +100,15 @@ impl Uplink {
                         unsent = false;
                         life.sent = Instant::now();
                     }
-                    Err(e) => return self.lost(pipe, &link, e.to_string()).await,
+                    Err(e) => return self.lost(pipe, &link, e.into()).await,
                 },
                 _ = tick.tick() => {
                     self.pulse.beat();
                     self.report(pipe);
-                    if let Some(why) = life.over(pipe) {
-                        return self.lost(pipe, &link, why).await;
+                    if let Some(why) = life.over(pipe.flight()) {
+                        return self.lost(pipe, &link, why.into()).await;
                     }
+                    pipe.flow(&mut out);
                     pipe.offer_again(&mut out);
                     if life.ping_is_due() {
                         out.cloud.push(Packet::PingReq);
@@ -147,10 +139,11 @@ impl Uplink {
     }
 
     /// The cloud is gone: from here on the queue grows.
-    async fn lost(&self, pipe: &Pipe, link: &Link, why: String) -> Result<(), String> {
+    async fn lost(&self, pipe: &mut Pipe, link: &Link, end: End) -> Result<(), End> {
+        pipe.ended(&end);
         self.report(pipe);
         self.leave(link).await;
-        Err(why)
+        Err(end)
     }
 
     async fn leave(&self, link: &Link) {
@@ -158,97 +151,16 @@ impl Uplink {
     }
 
     fn report(&self, pipe: &Pipe) {
-        let tally = pipe.tally;
+        let Tally { sent, received, aside, pauses, acknowledged } = &pipe.tally;
+        let refused = aside.values().sum();
         self.status.send_if_modified(|status| {
-            let before = (status.sent, status.received, status.refused, status.acknowledged);
-            let now = (tally.sent, tally.received, tally.refused, tally.acknowledged);
-            (status.sent, status.received, status.refused, status.acknowledged) = now;
+            let before = (status.sent, status.received, status.refused, status.pauses, status.acknowledged);
+            let now = (*sent, *received, refused, *pauses, *acknowledged);
+            (status.sent, status.received, status.refused, status.pauses, status.acknowledged) = now;
+            if before.2 != refused {
+                status.aside.clone_from(aside);
+            }
             before != now
         });
-    }
-}
-
-impl Life {
-    fn new(keep_alive: Duration) -> Self {
-        let now = Instant::now();
-        let keep_alive = (!keep_alive.is_zero()).then_some(keep_alive);
-        Self { keep_alive, sent: now, received: now, pinged: now }
-    }
-
-    /// Whether the cloud waits for a sign of us, or we for one of it.
-    fn ping_is_due(&mut self) -> bool {
-        let Some(keep_alive) = self.keep_alive else { return false };
-        let due = self.sent.min(self.received).max(self.pinged) + keep_alive.saturating_sub(TICK);
-        let due = Instant::now() >= due;
-        if due {
-            self.pinged = Instant::now();
-        }
-        due
-    }
-
-    /// Why the connection counts as dead, if it does.
-    fn over(&self, pipe: &Pipe) -> Option<String> {
-        // A ping and its answer wait behind what is under way as well.
-        let way = Duration::from_secs(pipe.under_way() as u64 / SLOWEST);
-        if let Some(keep_alive) = self.keep_alive
-            && self.received.elapsed() >= keep_alive.mul_f64(1.5) + way
-        {
-            return Some(format!("no sign of the cloud for {} s", self.received.elapsed().as_secs()));
-        }
-        let owed = pipe.waiting_since().filter(|since| since.elapsed() >= STUCK + way)?;
-        Some(format!("the cloud acknowledges nothing for {} s", owed.elapsed().as_secs()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use tokio::time::advance;
-
-    use super::*;
-    use crate::message::{Message, QoS};
-    use crate::mqtt::{Ack, PacketId, Publish};
-    use crate::uplink::rules::Rule;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn sent(bytes: usize) -> Pipe {
-        let rule = Rule { filter: "#".into(), strip: String::new(), prefix: String::new(), qos: QoS::AtLeastOnce };
-        let mut pipe = Pipe::new([rule].into(), [].into(), false);
-        let publish = Publish {
-            id: Some(PacketId::MIN),
-            dup: false,
-            qos: QoS::AtLeastOnce,
-            retain: false,
-            message: Arc::new(Message::new("a", vec![0; bytes])),
-            topic_alias: None,
-            subscription_ids: Vec::new(),
-        };
-        pipe.local_sent(Packet::Publish(publish), &mut Out::default()).expect("it goes up");
-        pipe
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_slow_way_is_given_the_time_that_it_takes() {
-        // 200 KiB over 64 kbit/s take 26 s.
-        let (small, large, life) = (sent(10), sent(200 << 10), Life::new(Duration::ZERO));
-        advance(20 * SECOND).await;
-        assert!(life.over(&small).is_some_and(|why| why.contains("acknowledges nothing for 20 s")));
-        assert_eq!(life.over(&large), None);
-        advance(199 * SECOND).await;
-        assert_eq!(life.over(&large), None);
-        advance(SECOND).await;
-        assert!(life.over(&large).is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_to_a_ping_may_wait_behind_what_is_under_way() {
-        let (mut large, life) = (sent(200 << 10), Life::new(4 * SECOND));
-        advance(10 * SECOND).await;
-        assert_eq!(life.over(&large), None);
-        let acknowledged = Packet::PubAck(Ack::ok(PacketId::MIN));
-        large.cloud_sent(acknowledged, &mut Out::default()).expect("it goes on");
-        assert!(life.over(&large).is_some_and(|why| why.contains("no sign of the cloud")));
     }
 }

@@ -7,6 +7,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
 use super::address::Addresses;
+use super::proxy::Proxy;
 use super::rules::Rule;
 use crate::mqtt::Version;
 use crate::secret::Secret;
@@ -19,7 +20,8 @@ use crate::units::{Period, Size};
 pub struct Config {
     /// Where it listens: one URL, or a list that is tried in turn.
     pub url: Addresses,
-    pub username: Option<String>,
+    pub username: Option<Secret>,
+    /// Read anew for each connection, as `username` is.
     pub password: Option<Secret>,
     /// What the cloud knows us by; `GATEWAY-NAME` when none is set.
     pub client_id: Option<String>,
@@ -38,11 +40,36 @@ pub struct Config {
     /// How many messages may be under way at once, 1 to 65535; the cloud may allow fewer.
     #[serde(default = "window", deserialize_with = "read_window")]
     pub window: u16,
+    /// The same in bytes; one message goes in any case.
+    #[serde(default = "window_bytes", deserialize_with = "read_window_bytes")]
+    pub window_bytes: Size,
+    /// How long the cloud keeps our session while we are away; zero for not at all. With MQTT 3.1.1 it decides itself.
+    #[serde(default = "session", deserialize_with = "read_session")]
+    pub session: Period,
+    /// Whether topics are sent as numbers once the cloud knows them, as far as it allows.
+    #[serde(default = "topic_aliases")]
+    pub topic_aliases: bool,
     /// Who vouches for the cloud: a PEM file. The system's own list when none is set.
     pub ca: Option<PathBuf>,
     /// Our certificate and its key, PEM files, for a cloud that asks for one.
     pub certificate: Option<PathBuf>,
     pub key: Option<PathBuf>,
+    /// The name that the cloud's certificate has to be for, when it is not that in the URL.
+    pub server_name: Option<String>,
+    /// What the TLS handshake offers to speak, as AWS IoT wants it on port 443.
+    #[serde(default, deserialize_with = "read_alpn")]
+    pub alpn: Vec<String>,
+    /// Whether the cloud's certificate is believed unseen.
+    #[serde(default)]
+    pub insecure: bool,
+    /// An HTTP proxy on the way.
+    pub proxy: Option<Proxy>,
+    /// How long each step of connecting may take: the name, TCP, the proxy, TLS, WebSocket, logging in.
+    #[serde(default = "connect_timeout", deserialize_with = "read_patience")]
+    pub connect_timeout: Period,
+    /// How long the cloud may owe an acknowledgement, besides what a slow line takes.
+    #[serde(default = "stuck", deserialize_with = "read_patience")]
+    pub stuck: Period,
     /// The topic at the cloud that says `online` or `offline`, retained; `fieldpost/GATEWAY/status` when none is set,
     /// and no such topic when it is empty.
     pub status: Option<String>,
@@ -80,6 +107,11 @@ impl<'de> Deserialize<'de> for Config {
 }
 
 impl Config {
+    /// Whether the cloud is to keep our session while we are away.
+    pub(super) fn keeps_session(&self) -> bool {
+        !self.session.0.is_zero()
+    }
+
     /// What one key alone does not show.
     fn check(&self) -> Result<(), String> {
         if self.certificate.is_some() != self.key.is_some() {
@@ -89,8 +121,25 @@ impl Config {
             return Err("`password` needs a `username` with MQTT 3.1.1".into());
         }
         let plain = self.url.0.iter().find(|address| !address.tls);
-        if let (Some(plain), true) = (plain, self.ca.is_some() || self.certificate.is_some()) {
-            return Err(format!("`ca`, `certificate` and `key` are for TLS, but {plain} is without: write mqtts://"));
+        let tls = [
+            (self.ca.is_some(), "ca"),
+            (self.certificate.is_some(), "certificate"),
+            (self.server_name.is_some(), "server-name"),
+            (!self.alpn.is_empty(), "alpn"),
+            (self.insecure, "insecure"),
+        ];
+        if let (Some(plain), Some((_, key))) = (plain, tls.iter().find(|(set, _)| *set)) {
+            let secure = if plain.path.is_some() { "wss" } else { "mqtts" };
+            return Err(format!("`{key}` is for TLS, but {plain} is without: write {secure}://"));
+        }
+        if self.insecure && self.ca.is_some() {
+            return Err("`ca` says whose certificate is believed, and `insecure` that any is: take one away".into());
+        }
+        if self.client_id.as_deref() == Some("") && self.keeps_session() {
+            return Err(
+                "the cloud keeps a `session` for a client that it knows again: set `client-id`, or leave it away"
+                    .into(),
+            );
         }
         if let Some(topic) = self.status.as_ref().filter(|topic| !topic.is_empty()) {
             crate::mqtt::topic::check_name(topic).map_err(|e| format!("`status` is no topic: {e}"))?;
@@ -101,6 +150,26 @@ impl Config {
 
 fn keep_alive() -> Period {
     Period(Duration::from_secs(30))
+}
+
+fn window_bytes() -> Size {
+    Size(256 << 10)
+}
+
+fn session() -> Period {
+    Period(Duration::ZERO)
+}
+
+fn topic_aliases() -> bool {
+    true
+}
+
+fn connect_timeout() -> Period {
+    Period(Duration::from_secs(10))
+}
+
+fn stuck() -> Period {
+    Period(Duration::from_secs(20))
 }
 
 fn window() -> u16 {
@@ -114,6 +183,41 @@ fn read_keep_alive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Period,
         return Err(D::Error::custom(format!("keep-alive is from 1s to 18h, not {period}")));
     }
     Ok(period)
+}
+
+fn read_session<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Period, D::Error> {
+    let period = Period::deserialize(deserializer)?;
+    // MQTT counts it in seconds, in 32 bits.
+    if period.0.subsec_nanos() != 0 || period.0.as_secs() > u64::from(u32::MAX) {
+        return Err(D::Error::custom(format!("session is in whole seconds, to 49710 days, not {period}")));
+    }
+    Ok(period)
+}
+
+fn read_window_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+    let size = Size::deserialize(deserializer)?;
+    // More would wait in the sockets.
+    match size.0 {
+        1024..=16_777_216 => Ok(size),
+        _ => Err(D::Error::custom(format!("window-bytes is from 1KiB to 16MiB, not {size}"))),
+    }
+}
+
+fn read_patience<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Period, D::Error> {
+    let period = Period::deserialize(deserializer)?;
+    if period.0 < Duration::from_secs(1) || period.0 > Duration::from_secs(600) {
+        return Err(D::Error::custom(format!("this is from 1s to 10m, not {period}")));
+    }
+    Ok(period)
+}
+
+fn read_alpn<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let protocols = Vec::<String>::deserialize(deserializer)?;
+    // RFC 7301, 3.1.
+    match protocols.iter().find(|protocol| !(1..=255).contains(&protocol.len())) {
+        Some(wrong) => Err(D::Error::custom(format!("a protocol in alpn has 1 to 255 bytes, not {}", wrong.len()))),
+        None => Ok(protocols),
+    }
 }
 
 fn read_window<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
@@ -161,6 +265,14 @@ mod tests {
             ("url = \"mqtt://a\"\nusrname = \"x\"", "unknown field `usrname`"),
             ("url = \"mqtts://a\"\nkey = \"x\"", "belong together"),
             ("url = \"mqtt://a\"\nca = \"x\"", "write mqtts://"),
+            ("url = [\"wss://a\", \"ws://b\"]\nalpn = [\"x\"]", "`alpn` is for TLS, but ws://b:80/mqtt"),
+            ("url = \"mqtts://a\"\nalpn = [\"\"]", "1 to 255 bytes"),
+            ("url = \"mqtts://a\"\nca = \"x\"\ninsecure = true", "take one away"),
+            ("url = \"mqtt://a\"\nproxy = \"socks5://b\"", "over socks5"),
+            ("url = \"mqtt://a\"\nsession = \"1h\"\nclient-id = \"\"", "set `client-id`"),
+            ("url = \"mqtt://a\"\nwindow-bytes = \"10B\"", "from 1KiB to 16MiB"),
+            ("url = \"mqtt://a\"\nstuck = \"0s\"", "from 1s to 10m"),
+            ("url = \"mqtt://a\"\nconnect-timeout = \"1h\"", "from 1s to 10m"),
             ("url = \"mqtt://a\"\nprotocol = \"3.1.1\"\npassword = \"x\"", "needs a `username`"),
             ("url = \"mqtt://a\"\nstatus = \"a/#\"", "`status` is no topic"),
         ] {

@@ -4,15 +4,36 @@
 //! acknowledgements and order are those of the local session, so an entry leaves the store only when the cloud has
 //! acknowledged it. While the cloud is away nobody reads the session, and its queue grows in the store.
 //!
-//! [`config`] and [`address`] are what `[uplink.NAME]` says; [`rules`] which topics go, renamed how, both ways (pure);
-//! `pipe` what becomes of each packet (pure); `mqtt` and `tls` the connection to the cloud; `carry` the loop over both.
+//! What `[uplink.NAME]` says is in [`config`] (`describe` puts it into words), its [`address`] and [`rules`]: which topics go,
+//! renamed how, both ways (pure).
+//!
+//! To the cloud: `turns` (which of its addresses is next, and when), `dial` (the way there, over a [`proxy`], `tls` and a
+//! `websocket`), `login` (a session of the connection), `carry` (the loop over both sides), `life` (whether the connection
+//! still lives) and `end` (how it ended).
+//!
+//! What becomes of each packet says the `pipe` (pure): what may not go up yet waits at its `gate`, what is under way is in
+//! `flight`, what the cloud keeps of it over connections is `kept`, what it will never have goes `aside`, and `strikes` are
+//! held against what it hangs up on.
 
 pub mod address;
 pub mod config;
+mod describe;
 pub mod rules;
 mod pipe;
-mod mqtt;
+mod dial;
+pub mod proxy;
+mod websocket;
 mod tls;
+mod unchecked;
+mod login;
+mod turns;
+mod end;
+mod flight;
+mod gate;
+mod strikes;
+mod kept;
+mod aside;
+mod life;
 mod carry;
 
 use std::num::NonZeroU16;
@@ -23,9 +44,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::mqtt::{Cloud, Identity};
+use self::login::{Cloud, Identity};
 use self::pipe::Pipe;
-use crate::backoff::Backoff;
+use self::turns::{Failure, Turns};
 use crate::broker::{Broker, Link};
 use crate::clock::Moment;
 use crate::mqtt::{Connect, Packet, PacketId, Reason, RetainHandling, Subscribe, SubscribeOptions, Version};
@@ -61,10 +82,11 @@ impl Uplink {
     ) -> Self {
         let client_id = config.client_id.clone().unwrap_or_else(|| format!("{gateway_id}-{name}"));
         let topic = config.status.clone().unwrap_or_else(|| status::status_topic(&gateway_id));
-        let identity = Identity { client_id: client_id.into(), status: (!topic.is_empty()).then(|| topic.into()) };
+        let identity = Identity::new(client_id.into(), (!topic.is_empty()).then(|| topic.into()));
         status.send_modify(|status| {
             status.name = name.clone();
             status.url = config.url.0.first().map(ToString::to_string).unwrap_or_default();
+            status.risks = config.risks();
         });
         Self { session: uplink_session(&name).into(), name, config, identity, broker, status, pulse }
     }
@@ -80,46 +102,42 @@ impl Uplink {
     }
 
     /// Carries until `stop`, connecting again whenever the cloud was lost.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
         // MQTT 5 has No Local; 3.1.1 sends a subscriber its own messages, too.
         let echoes = self.config.protocol == config::Protocol::V311;
         let (up, down) = (self.config.publish.as_slice().into(), self.config.subscribe.as_slice().into());
         let mut pipe = Pipe::new(up, down, echoes);
-        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-        let mut round = 0;
+        let mut turns = Turns::new(self.config.url.0.len());
         loop {
-            let address = &self.config.url.0[round % self.config.url.0.len()];
+            let (place, at) = turns.next();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.alive(tokio::time::sleep_until(at)) => {}
+            }
+            let address = &self.config.url.0[place];
             self.status.send_modify(|status| status.url = address.to_string());
             let connected = tokio::select! {
                 () = stop.cancelled() => return,
                 connected = self.alive(Cloud::connect(address, &self.config, &self.identity)) => connected,
             };
-            round += 1;
-            // All addresses are tried before any is waited for.
-            let mut wait = round % self.config.url.0.len() == 0;
             let why = match connected {
                 Ok(cloud) => {
+                    self.identity.connected(&cloud.ack);
                     let since = Instant::now();
-                    match self.carry(cloud, &mut pipe, &stop).await {
-                        Ok(()) => return,
-                        Err(why) => {
-                            if since.elapsed() >= GOOD {
-                                backoff.reset();
-                            }
-                            wait = true;
-                            why
-                        }
+                    let Err(end) = self.carry(cloud, &mut pipe, &stop).await else { return };
+                    if pipe.has_acknowledged() || since.elapsed() >= GOOD {
+                        turns.was_good(place);
+                    } else {
+                        turns.failed(place, Failure::Lost);
                     }
+                    end.why
                 }
-                Err(why) => why,
+                Err(failed) => {
+                    turns.failed(place, failed.failure);
+                    failed.why
+                }
             };
             self.down(&why);
-            if wait {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = self.alive(tokio::time::sleep(backoff.delay())) => {}
-                }
-            }
         }
     }
 
@@ -148,7 +166,8 @@ impl Uplink {
             packets.push(Packet::Subscribe(Box::new(subscribe)));
             awaited += 1;
         }
-        let mut link = self.broker.link().await;
+        let bytes = usize::try_from(self.config.window_bytes.0).unwrap_or(usize::MAX);
+        let mut link = self.broker.link_within(bytes).await;
         link.send(packets).await;
         let mut early = Vec::new();
         while awaited > 0 {

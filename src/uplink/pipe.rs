@@ -7,12 +7,16 @@
 //! Downwards it is the cloud that chooses the ids, and the router's acknowledgements are passed on as they come; but
 //! what the router cannot take for now waits here and is offered again, as the cloud would take a refusal for final.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
+use super::aside::{self, Asides};
+use super::end::End;
+use super::flight::{Flight, Leg};
+use super::gate::{Gate, Outward};
+use super::kept::{Begin, Kept};
 use super::rules::{Rule, route};
+use super::strikes::{Ending, Strikes};
 use crate::clock::Moment;
 use crate::message::{Message, QoS};
 use crate::mqtt::{Ack, ConnAck, Packet, PacketId, Publish, Reason, topic};
@@ -29,12 +33,14 @@ pub(super) struct Pipe {
     echoes: bool,
     maximum_qos: QoS,
     retain_available: bool,
-    /// Publishes under way to the cloud.
-    legs: HashMap<PacketId, Leg>,
-    /// When the first of `legs` set out, or the last acknowledgement came.
-    progress: Instant,
-    /// The bytes of `legs`.
-    under_way: usize,
+    /// What has to wait before it goes up, what is on its way, and what is held against the first of it.
+    gate: Gate,
+    flight: Flight,
+    strikes: Strikes,
+    /// Whether the cloud has acknowledged something over this connection.
+    acknowledged: bool,
+    /// What the session that the cloud keeps for us knows of exchanges at QoS 2.
+    kept: Kept,
     /// Publishes from the cloud that the router has not answered with more than "not now".
     offered: BTreeMap<PacketId, Offer>,
     /// QoS 2 publishes from the cloud that the router has not seen the end of. Outlives the connection.
@@ -43,15 +49,8 @@ pub(super) struct Pipe {
     closing: BTreeSet<PacketId>,
     /// Ending: nothing new goes up.
     draining: bool,
+    asides: Asides,
     pub(super) tally: Tally,
-}
-
-/// A publish on its way up.
-#[derive(Debug)]
-struct Leg {
-    local: QoS,
-    topic: Arc<str>,
-    bytes: usize,
 }
 
 /// A publish on its way down.
@@ -65,11 +64,14 @@ struct Offer {
 }
 
 /// What was carried, since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) sent: u64,
     pub(super) received: u64,
-    pub(super) refused: u64,
+    /// Set aside, as the cloud takes them in no case, by reason.
+    pub(super) aside: BTreeMap<&'static str, u64>,
+    /// How often the cloud took no more for a while.
+    pub(super) pauses: u64,
     pub(super) acknowledged: Option<Moment>,
 }
 
@@ -88,13 +90,16 @@ impl Pipe {
             echoes,
             maximum_qos: QoS::ExactlyOnce,
             retain_available: true,
-            legs: HashMap::new(),
-            progress: Instant::now(),
-            under_way: 0,
+            gate: Gate::new(),
+            flight: Flight::new(),
+            strikes: Strikes::default(),
+            acknowledged: false,
+            kept: Kept::default(),
             offered: BTreeMap::new(),
             open: BTreeSet::new(),
             closing: BTreeSet::new(),
             draining: false,
+            asides: Asides::default(),
             tally: Tally::default(),
         }
     }
@@ -103,32 +108,48 @@ impl Pipe {
     pub(super) fn connected(&mut self, cloud: &ConnAck, out: &mut Out) {
         self.maximum_qos = cloud.maximum_qos;
         self.retain_available = cloud.retain_available;
-        self.legs.clear();
-        self.under_way = 0;
+        self.flight = Flight::new();
+        self.gate.begin(self.strikes.caution());
+        self.acknowledged = false;
+        self.kept.connected(cloud.session_present);
         self.offered.clear();
+        if cloud.session_present {
+            // The cloud goes on with its exchanges where they were cut off, and so does the router.
+            self.closing.clear();
+            return;
+        }
         // The cloud uses these ids for other messages now; the router would take those for repetitions.
         self.closing = std::mem::take(&mut self.open);
         out.local.extend(self.closing.iter().map(|id| Packet::PubRel(Ack::ok(*id))));
     }
 
+    /// The connection has ended so: it tells how the next one is to begin.
+    pub(super) fn ended(&mut self, end: &End) {
+        let alone = self.gate.alone().and_then(|id| Some((id, self.flight.get(id)?.publish.message.size())));
+        let ending =
+            Ending { acknowledged: self.acknowledged, in_flight: !self.flight.is_empty(), alone, hung_up: end.hung_up };
+        self.strikes.ended(ending);
+    }
+
     /// Nothing new goes up from here on: what the local session sends now, it sends again next time.
     pub(super) fn drain(&mut self) {
         self.draining = true;
+        self.gate.clear();
     }
 
-    /// Whether publishes are under way to the cloud.
-    pub(super) fn in_flight(&self) -> bool {
-        !self.legs.is_empty()
+    /// What is under way to the cloud.
+    pub(super) fn flight(&self) -> &Flight {
+        &self.flight
     }
 
-    /// Since when the cloud owes an acknowledgement; none while it owes nothing.
-    pub(super) fn waiting_since(&self) -> Option<Instant> {
-        self.in_flight().then_some(self.progress)
+    /// Whether the cloud has acknowledged something over this connection.
+    pub(super) fn has_acknowledged(&self) -> bool {
+        self.acknowledged
     }
 
-    /// The bytes of what the cloud has not acknowledged.
-    pub(super) fn under_way(&self) -> usize {
-        self.under_way
+    /// Whether more from the local session finds room.
+    pub(super) fn has_room(&self) -> bool {
+        self.gate.has_room()
     }
 
     /// Offers the router again what it had no room for.
@@ -142,7 +163,7 @@ impl Pipe {
     /// A packet id that no publish under way uses.
     pub(super) fn free_id(&self) -> PacketId {
         let ids = (1..=u16::MAX).rev().filter_map(PacketId::new);
-        ids.into_iter().find(|id| !self.legs.contains_key(id)).unwrap_or(PacketId::MAX)
+        ids.into_iter().find(|id| !self.flight.has(*id) && !self.kept.has(*id)).unwrap_or(PacketId::MAX)
     }
 
     /// A packet from the local session.
@@ -184,21 +205,25 @@ impl Pipe {
     ///
     /// # Errors
     /// When the connection cannot go on; the text says why.
-    pub(super) fn cloud_sent(&mut self, packet: Packet, out: &mut Out) -> Result<(), String> {
+    pub(super) fn cloud_sent(&mut self, packet: Packet, out: &mut Out) -> Result<(), End> {
         match packet {
             Packet::Publish(publish) => self.come_down(publish, out),
             Packet::PubAck(ack) => return self.done(ack, out),
             Packet::PubRec(ack) if ack.reason.is_error() => return self.done(ack, out),
             Packet::PubRec(ack) => {
-                self.progress = Instant::now();
+                if self.flight.receive(ack.id) {
+                    self.kept.received(ack.id);
+                }
                 out.cloud.push(Packet::PubRel(Ack::ok(ack.id)));
             }
+            // The answer to a PUBREL that went before: see `Kept`.
+            Packet::PubComp(ack) if self.flight.get(ack.id).is_none_or(|leg| !leg.received) => {}
             // Whatever its code: the cloud has had the message and is done with it.
             Packet::PubComp(ack) => return self.done(Ack::ok(ack.id), out),
             Packet::PubRel(ack) if self.open.contains(&ack.id) => out.local.push(Packet::PubRel(ack)),
             Packet::PubRel(ack) => out.cloud.push(Packet::PubComp(Ack::ok(ack.id))),
             Packet::Disconnect { reason, .. } => {
-                return Err(format!("the cloud ended the connection: {}", super::mqtt::meaning(reason)));
+                return Err(End::disconnected(reason));
             }
             _ => {}
         }
@@ -207,17 +232,19 @@ impl Pipe {
 
     /// A publish that was to go up and is too large for the cloud: the queue goes on without it.
     pub(super) fn too_large(&mut self, publish: &Publish, out: &mut Out) {
-        self.refuse(&publish.message.topic, "it is larger than the cloud takes");
-        if let Some(leg) = publish.id.and_then(|id| Some((id, self.arrive(id)?))) {
-            acknowledge(leg.0, leg.1.local, out);
+        let Some(id) = publish.id else { return self.count_aside(&publish.message.topic, Reason::PACKET_TOO_LARGE) };
+        if let Some(leg) = self.flight.take(id) {
+            self.gate.arrived(id);
+            self.set_aside(id, &leg, Reason::PACKET_TOO_LARGE, out);
+            self.flow(out);
         }
     }
 
-    /// Takes a publish off the way up.
-    fn arrive(&mut self, id: PacketId) -> Option<Leg> {
-        let leg = self.legs.remove(&id)?;
-        self.under_way = self.under_way.saturating_sub(leg.bytes);
-        Some(leg)
+    /// Sends what waited for its time.
+    pub(super) fn flow(&mut self, out: &mut Out) {
+        while let Some(outward) = self.gate.next() {
+            self.set_out(outward, out);
+        }
     }
 
     /// The router has no room for a publish from the cloud.
@@ -267,23 +294,34 @@ impl Pipe {
             topic_alias: None,
             subscription_ids: Vec::new(),
         };
-        match sent.id {
-            Some(id) => {
-                if self.legs.is_empty() {
-                    self.progress = Instant::now();
-                }
-                let bytes = sent.message.size();
-                self.under_way += bytes;
-                self.legs.insert(id, Leg { local: qos, topic, bytes });
+        self.gate.push(Outward { publish: sent, local: (id, qos) });
+        self.flow(out);
+    }
+
+    fn set_out(&mut self, Outward { publish, local: (local, qos) }: Outward, out: &mut Out) {
+        let Some(id) = publish.id else {
+            self.tally.sent += 1;
+            if let Some(id) = local {
+                acknowledge(id, qos, out);
             }
-            None => {
-                self.tally.sent += 1;
-                if let Some(id) = id {
-                    acknowledge(id, qos, out);
-                }
-            }
+            return out.cloud.push(Packet::Publish(publish));
+        };
+        let begin = if publish.qos == QoS::ExactlyOnce { self.kept.begin(id) } else { Begin::Publish };
+        self.flight.set_out(id, publish.clone(), qos, begin == Begin::Release);
+        if self.gate.alone() == Some(id)
+            && let Some(reason) = self.strikes.sends(id)
+            && let Some(leg) = self.flight.take(id)
+        {
+            self.gate.arrived(id);
+            self.kept.forget(id);
+            return self.set_aside(id, &leg, reason, out);
         }
-        out.cloud.push(Packet::Publish(sent));
+        if begin != Begin::Publish {
+            out.cloud.push(Packet::PubRel(Ack::ok(id)));
+        }
+        if begin != Begin::Release {
+            out.cloud.push(Packet::Publish(publish));
+        }
     }
 
     fn come_down(&mut self, publish: Publish, out: &mut Out) {
@@ -311,40 +349,66 @@ impl Pipe {
     }
 
     /// The cloud is done with a publish.
-    fn done(&mut self, ack: Ack, out: &mut Out) -> Result<(), String> {
-        // "Quota exceeded" passes; the message is sent again over the next connection.
-        if ack.reason == Reason::QUOTA_EXCEEDED {
-            return Err("the cloud takes no more for now: quota exceeded (0x97)".into());
+    fn done(&mut self, ack: Ack, out: &mut Out) -> Result<(), End> {
+        let Some(leg) = self.flight.arrive(ack.id) else { return Ok(()) };
+        self.kept.over(ack.id);
+        match ack.reason {
+            Reason::QUOTA_EXCEEDED => {
+                let outward = Outward { local: (Some(ack.id), leg.local), publish: leg.publish };
+                if self.gate.pause(outward) {
+                    self.tally.pauses += 1;
+                    self.asides.say_pause();
+                }
+                return Ok(());
+            }
+            // A session of ours that the cloud has and we do not know.
+            Reason::PACKET_ID_IN_USE => {
+                self.kept.forget(ack.id);
+                return Err("the cloud has another message with the id of ours (0x91)".to_owned().into());
+            }
+            _ => {}
         }
-        let Some(leg) = self.arrive(ack.id) else { return Ok(()) };
-        self.progress = Instant::now();
+        self.acknowledged = true;
+        self.strikes.acknowledged();
+        self.gate.arrived(ack.id);
         if ack.reason.is_error() {
-            self.refuse(&leg.topic, &super::mqtt::meaning(ack.reason));
+            self.set_aside(ack.id, &leg, ack.reason, out);
         } else {
             self.tally.sent += 1;
             self.tally.acknowledged = Some(Moment::now());
+            acknowledge(ack.id, leg.local, out);
         }
-        acknowledge(ack.id, leg.local, out);
+        self.flow(out);
         Ok(())
     }
 
-    fn refuse(&mut self, topic: &str, why: &str) {
-        self.tally.refused += 1;
-        tracing::error!("the cloud refused a message on {topic}: {why}. It is dropped, and the next ones go on");
+    /// The cloud will not have this one: the local session is told, and keeps it elsewhere.
+    fn set_aside(&mut self, id: PacketId, leg: &Leg, reason: Reason, out: &mut Out) {
+        self.count_aside(&leg.publish.message.topic, reason);
+        answer(Ack { id, reason }, leg.local, out);
+    }
+
+    fn count_aside(&mut self, topic: &str, reason: Reason) {
+        *self.tally.aside.entry(aside::name(reason)).or_default() += 1;
+        self.asides.say(topic, reason);
     }
 
     fn warn_if_refused(&self, ack: Ack) {
         if ack.reason.is_error() {
-            tracing::warn!("the local broker refused a message from the cloud: {}", super::mqtt::meaning(ack.reason));
+            tracing::warn!("the local broker refused a message from the cloud: {}", super::login::meaning(ack.reason));
         }
     }
 }
 
 /// Tells the local session that a publish of its `qos` has arrived.
 fn acknowledge(id: PacketId, qos: QoS, out: &mut Out) {
+    answer(Ack::ok(id), qos, out);
+}
+
+fn answer(ack: Ack, qos: QoS, out: &mut Out) {
     out.local.push(match qos {
-        QoS::ExactlyOnce => Packet::PubRec(Ack::ok(id)),
-        _ => Packet::PubAck(Ack::ok(id)),
+        QoS::ExactlyOnce => Packet::PubRec(ack),
+        _ => Packet::PubAck(ack),
     });
 }
 

@@ -13,6 +13,7 @@ mod install;
 mod uplink;
 mod outage;
 mod room;
+mod cluster;
 mod store_cli;
 mod end_to_end;
 

@@ -19,7 +19,6 @@ use super::life::Life;
 use super::tls::{Certificate, Trust};
 use super::upgrade;
 use super::waiting::Place;
-use super::websocket::Bound;
 use crate::broker::Broker;
 use crate::broker::quota::Quota;
 use crate::broker::traffic::Metered;
@@ -83,7 +82,7 @@ impl Connection {
         drop(place);
         let Entry { wire: (reader, mut writer), connect, early, admission, life, permit } = entry;
         let (version, mut keep_alive) = (connect.version, connect.keep_alive);
-        let mut link = self.broker.open(false).await;
+        let mut link = self.broker.open(None).await;
         link.send(vec![Packet::Connect(connect)]).await;
         // CONNACK goes before all else, also to a client whose next packet is a bad one.
         let Some(mut answer) = link.recv().await else { return Ok(()) };
@@ -187,8 +186,9 @@ impl Connection {
             return Ok(Box::new(stream));
         }
         let guest = usize::try_from(self.house.max_packet).unwrap_or(usize::MAX);
-        let bound = Bound { stranger: guest.min(MOST_CONNECT), guest, life: life.clone() };
-        let accepting = upgrade::accept(stream, &self.config.origins, bound);
+        let life = life.clone();
+        let bound = move || if life.is_guest() { guest } else { guest.min(MOST_CONNECT) };
+        let accepting = upgrade::accept(stream, &self.config.origins, Box::new(bound));
         Ok(Box::new(self.in_time("no WebSocket handshake in time", accepting).await??))
     }
 

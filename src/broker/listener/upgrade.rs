@@ -7,7 +7,7 @@ use tungstenite::handshake::machine::TryParse;
 use tungstenite::handshake::server::{Request, create_response, write_response};
 use tungstenite::http::HeaderValue;
 
-use super::websocket::{Bound, WebSocket};
+use crate::websocket::{Bound, WebSocket};
 
 /// A request of a browser with all its cookies is smaller.
 const MOST_HEAD: usize = 16 * 1024;
@@ -59,7 +59,7 @@ pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     write_response(&mut answer, &response).map_err(io::Error::other)?;
     stream.write_all(&answer).await?;
     stream.flush().await?;
-    Ok(WebSocket::new(stream, head.split_off(size), bound))
+    Ok(WebSocket::server(stream, head.split_off(size), bound))
 }
 
 async fn refuse<S: AsyncWrite + Unpin, T>(mut stream: S, status: &str, why: &str) -> io::Result<T> {
@@ -71,4 +71,73 @@ async fn refuse<S: AsyncWrite + Unpin, T>(mut stream: S, status: &str, why: &str
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await?;
     Err(io::Error::new(io::ErrorKind::InvalidData, why.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+
+    const REQUEST: &str = "GET /any/path HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\n\
+        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+    /// Sends a request in pieces; what the server makes of it, and what it answers.
+    async fn ask(request: &str, origins: &[&str]) -> (io::Result<WebSocket<DuplexStream>>, String, DuplexStream) {
+        let (mut client, server) = duplex(64 * 1024);
+        let origins: Vec<_> = origins.iter().map(ToString::to_string).collect();
+        let accepting = tokio::spawn(async move { accept(server, &origins, Box::new(|| 1024)).await });
+        for piece in request.as_bytes().chunks(7) {
+            client.write_all(piece).await.unwrap();
+        }
+        let mut answer = Vec::new();
+        while !String::from_utf8_lossy(&answer).contains("\r\n\r\n") {
+            assert_ne!(client.read_buf(&mut answer).await.unwrap(), 0);
+        }
+        if !answer.starts_with(b"HTTP/1.1 101") {
+            client.read_to_end(&mut answer).await.unwrap();
+        }
+        (accepting.await.unwrap(), String::from_utf8(answer).unwrap(), client)
+    }
+
+    #[tokio::test]
+    async fn the_subprotocol_has_to_be_offered() {
+        for (offered, chosen) in [
+            ("mqtt", "mqtt"),
+            ("chat, mqttv3.1", "mqttv3.1"),
+            ("mqttv3.1,mqtt", "mqtt"),
+            ("x\r\nSec-WebSocket-Protocol: mqtt", "mqtt"),
+        ] {
+            let (accepted, answer, _client) =
+                ask(&format!("{REQUEST}Sec-WebSocket-Protocol: {offered}\r\n\r\n"), &[]).await;
+            assert!(accepted.is_ok(), "{offered}");
+            assert!(answer.to_lowercase().contains(&format!("sec-websocket-protocol: {chosen}\r\n")), "{answer}");
+        }
+        for request in [format!("{REQUEST}\r\n"), format!("{REQUEST}Sec-WebSocket-Protocol: chat\r\n\r\n")] {
+            let (accepted, answer, _client) = ask(&request, &[]).await;
+            assert!(accepted.is_err() && answer.starts_with("HTTP/1.1 400 ") && answer.contains("`mqtt`"), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn other_requests_are_told_what_is_here() {
+        for (request, status) in [
+            ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", "426"),
+            ("POST / HTTP/1.1\r\nHost: h\r\n\r\n", "400"),
+            ("\x10\x0c\0\x04MQTT\x04\x02\0\x3c\0\0\r\n\r\n", "400"),
+        ] {
+            let (accepted, answer, _client) = ask(request, &[]).await;
+            assert!(accepted.is_err() && answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn pages_from_elsewhere_are_refused_when_origins_are_listed() {
+        for (origin, good) in [("Origin: https://plant\r\n", true), ("", true), ("Origin: https://evil\r\n", false)] {
+            let request = format!("{REQUEST}{origin}Sec-WebSocket-Protocol: mqtt\r\n\r\n");
+            let (accepted, answer, _client) = ask(&request, &["https://plant"]).await;
+            assert_eq!(accepted.is_ok(), good, "{answer}");
+            assert_eq!(answer.starts_with("HTTP/1.1 403 "), !good, "{answer}");
+        }
+    }
 }

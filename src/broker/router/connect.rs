@@ -20,7 +20,8 @@ fn is_state_of_bridge(topic: &str) -> bool {
 
 impl Router {
     pub(super) fn connect(&mut self, link: LinkId, mut connect: Connect, now: Now, effects: &mut Effects) {
-        let trusted = self.links.get(&link).is_some_and(|l| l.trusted);
+        let own = self.links.get(&link).and_then(|l| l.own);
+        let trusted = own.is_some();
         connect.will.take_if(|will| !trusted && is_state_of_bridge(&will.message.topic));
         if let Err(reason) = self.refuse(&connect, trusted) {
             effects.send(link, Packet::ConnAck(Box::new(ConnAck::new(reason))));
@@ -52,12 +53,14 @@ impl Router {
         let session = self.sessions.get_mut(&key).expect("just found or added");
         let other_user = session.user != connect.user;
         session.user = connect.user;
-        session.connection = Some(Connection { link, version: connect.version, trusted, window, outstanding: 0 });
+        let window_bytes = own.unwrap_or(usize::MAX);
+        let version = connect.version;
+        session.connection = Some(Connection { link, version, trusted, window, window_bytes, outstanding: 0 });
         for at in [session.ends.take(), session.will_due.take()].into_iter().flatten() {
             self.deadlines.remove(&(at, key));
         }
         let was_saved_as_left = session.left.take().is_some() && session.expiry != u32::MAX;
-        self.links.insert(link, Link { trusted, session: Some(key) });
+        self.links.insert(link, Link { own, session: Some(key) });
         self.set_will(key, connect.will);
         let changed = self.set_expiry(key, connect.expiry);
         if changed || was_saved_as_left || other_user || present.is_none() {
@@ -301,5 +304,5 @@ impl Router {
     }
 }
 
-/// Deliveries in flight to one of the gateway's own parts, at most: an uplink sets its window itself.
-const TRUSTED_WINDOW: usize = 1000;
+/// Deliveries in flight to one of the gateway's own parts, at most: an uplink sets its windows itself.
+const TRUSTED_WINDOW: usize = 65_535;

@@ -15,7 +15,7 @@ use crate::broker::session::{InFlight, Stage, packet_id};
 use crate::broker::topics::SessionKey;
 use crate::message::QoS;
 use crate::mqtt::{Ack, Packet, PacketId, Reason};
-use crate::store::{Delivery, Entry, EntryId, Handshake, QueueId};
+use crate::store::{Aside, Delivery, Entry, EntryId, Handshake, QueueId};
 
 impl Router {
     /// Sends what the session's connection has room for.
@@ -36,7 +36,7 @@ impl Router {
             };
             let Delivery { qos, seq, .. } = next.delivery;
             // What is sent and not acknowledged takes memory as what waits does.
-            let bytes = if connection.trusted { most.bytes } else { bound.bytes };
+            let bytes = if connection.trusted { connection.window_bytes.min(most.bytes) } else { bound.bytes };
             if qos > QoS::AtMostOnce && !session.has_window(&connection, bytes) {
                 return;
             }
@@ -79,7 +79,7 @@ impl Router {
     pub(super) fn acked(&mut self, key: SessionKey, ack: Ack, now: Now, effects: &mut Effects) {
         let Some((place, Stage::Published(entry))) = self.in_flight(key, ack.id) else { return };
         if entry.delivery.qos == QoS::AtLeastOnce {
-            self.done(key, place, effects);
+            self.done(key, (place, ack.reason), now, effects);
             self.pump(key, now, effects);
         }
     }
@@ -91,7 +91,7 @@ impl Router {
         match found {
             Some((_, Stage::Published(entry))) if entry.delivery.qos != QoS::ExactlyOnce => {}
             Some((place, Stage::Published(_))) if ack.reason.is_error() => {
-                self.done(key, place, effects);
+                self.done(key, (place, ack.reason), now, effects);
                 self.pump(key, now, effects);
             }
             Some((place, Stage::Published(entry))) => self.received(key, place, &entry, effects),
@@ -147,23 +147,37 @@ impl Router {
         Some((place, &session.inflight[place].stage))
     }
 
-    /// The client is done with a delivery that it was sent.
-    fn done(&mut self, key: SessionKey, place: usize, effects: &mut Effects) {
+    /// The client is done with a delivery that it was sent, or will not have it for this reason.
+    fn done(&mut self, key: SessionKey, (place, reason): (usize, Reason), now: Now, effects: &mut Effects) {
         let Some(session) = self.session(key) else { return };
         let oldest = session.inflight.iter().take(place).all(|i| !matches!(i.stage, Stage::Published(_)));
-        if let Some(entry) = session.take_in_flight(place, None) {
-            self.settle(key, entry.id, entry.delivery.qos, oldest, effects);
+        // An uplink speaks for a cloud there, which says so of what it never takes.
+        let aside = reason.is_error() && session.connection.is_some_and(|c| c.trusted);
+        let client_id = session.client_id.clone();
+        let Some(entry) = session.take_in_flight(place, None) else { return };
+        if !aside {
+            return self.settle(key, entry.id, entry.delivery.qos, oldest, effects);
+        }
+        let waiter = self.acknowledge(key, entry.id, entry.delivery.qos, oldest);
+        let Delivery { qos, retain, .. } = entry.delivery;
+        let aside = Aside { session: client_id, message: entry.message, qos, retain, reason, at: now.wall };
+        let gone = self.tail.set_aside(aside, waiter);
+        if gone > 0 {
+            tracing::error!("{gone} messages that were set aside are lost: the store does not write them");
         }
     }
 
     /// A session is done with an entry: its queue in the store forgets it, and its publisher may be told.
     fn settle(&mut self, key: SessionKey, entry: EntryId, qos: QoS, oldest: bool, effects: &mut Effects) {
-        let queue = self.sessions.get(&key).and_then(|s| s.durable).filter(|_| qos > QoS::AtMostOnce);
-        if let Some(queue) = queue
-            && let Some(waiter) = self.tail.ack(queue, entry, oldest)
-        {
+        if let Some(waiter) = self.acknowledge(key, entry, qos, oldest) {
             self.tell(waiter, effects);
         }
+    }
+
+    /// The queue in the store forgets an entry. Returns who may be told.
+    fn acknowledge(&mut self, key: SessionKey, entry: EntryId, qos: QoS, oldest: bool) -> Option<Waiter> {
+        let queue = self.sessions.get(&key)?.durable.filter(|_| qos > QoS::AtMostOnce)?;
+        self.tail.ack(queue, entry, oldest)
     }
 
     /// Entries came back from the disk.

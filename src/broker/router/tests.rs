@@ -168,7 +168,7 @@ impl World {
     }
 
     fn open(&mut self, link: u64, connect: Connect) -> ConnAck {
-        self.apply(Event::Opened { link: LinkId(link), trusted: false });
+        self.apply(Event::Opened { link: LinkId(link), own: None });
         self.packet(link, Packet::Connect(Box::new(connect)));
         let mut packets = self.sent(link);
         let Packet::ConnAck(ack) = packets.remove(0) else { panic!("{packets:?}") };

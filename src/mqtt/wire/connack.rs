@@ -52,12 +52,12 @@ fn read_properties(ack: &mut ConnAck, from: &mut Cursor) -> Result<(), Error> {
             Property::AssignedClientId(id) => ack.assigned_client_id = Some(id.into()),
             Property::TopicAliasMaximum(n) => ack.topic_alias_maximum = n,
             Property::ReasonString(text) => ack.reason_string = Some(text.into()),
+            Property::ServerReference(text) => ack.server_reference = Some(text.into()),
             Property::SharedAvailable(it) => ack.shared_available = it,
             Property::ServerKeepAlive(seconds) => ack.server_keep_alive = Some(seconds),
             Property::WildcardsAvailable(_)
             | Property::SubscriptionIdsAvailable(_)
             | Property::ResponseInfo(_)
-            | Property::ServerReference(_)
             | Property::AuthenticationMethod(_)
             | Property::AuthenticationData(_)
             | Property::User(..) => {}
@@ -94,6 +94,7 @@ fn connack_properties<'a>(ack: &'a ConnAck, text: Option<&'a str>) -> impl Itera
         (!ack.retain_available).then_some(Property::RetainAvailable(false)),
         ack.maximum_packet_size.map(Property::MaximumPacketSize),
         ack.assigned_client_id.as_deref().map(Property::AssignedClientId),
+        ack.server_reference.as_deref().map(Property::ServerReference),
         (ack.topic_alias_maximum != 0).then_some(Property::TopicAliasMaximum(ack.topic_alias_maximum)),
         text.map(Property::ReasonString),
         (!ack.shared_available).then_some(Property::SharedAvailable(false)),

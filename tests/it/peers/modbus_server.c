@@ -3,7 +3,8 @@
  *   modbus_server tcp PORT [TABLE:ADDRESS=VALUE,VALUE...]...
  *   modbus_server rtu PATH [TABLE:ADDRESS=VALUE,VALUE...]...
  *
- * TABLE is coil, discrete, input or holding; addresses 0 to 255 exist and are 0 unless set. Prints "ready", then
+ * TABLE is coil, discrete, input or holding; addresses 0 to 255 exist and are 0 unless set. `counter:ADDRESS=` makes an
+ * input register that is one more at each answer. Prints "ready", then
  * "write TABLE ADDRESS VALUE..." for each write that it carried out. */
 
 #include <errno.h>
@@ -22,10 +23,14 @@ static void fail(const char *what)
     exit(1);
 }
 
+static int counter = -1;
+
 static void set(modbus_mapping_t *map, char *spec)
 {
     char *table = strtok(spec, ":");
     int address = atoi(strtok(NULL, "="));
+    if (strcmp(table, "counter") == 0)
+        counter = address;
     for (char *value; (value = strtok(NULL, ",")) && address < SIZE; address++) {
         int number = (int)strtol(value, NULL, 0);
         if (strcmp(table, "coil") == 0)
@@ -73,6 +78,8 @@ static void serve(modbus_t *ctx, modbus_mapping_t *map)
             modbus_reply_exception(ctx, query, MODBUS_EXCEPTION_GATEWAY_TARGET);
             continue;
         }
+        if (counter >= 0)
+            map->tab_input_registers[counter]++;
         /* An exception has a PDU of two bytes; on a serial line, the CRC follows. */
         int exception = header + 2 + (header == 1 ? 2 : 0);
         if (modbus_reply(ctx, query, length, map) > exception)

@@ -35,15 +35,17 @@ def on_disconnect(*_):
 
 def on_publish(_client, _data, _mid, reason, _properties):
     global acked
-    assert not reason.is_failure, reason
+    # "Packet identifier not found" answers a PUBREL that comes again: the first PUBCOMP was lost (MQTT 5.0, 3.7.2.1).
+    assert not reason.is_failure or reason.value == 0x92, reason
     acked += 1
 
 
 def connect_again():
+    time.sleep(0.02)
     try:
         client.reconnect()
     except OSError:
-        time.sleep(0.02)
+        pass
 
 
 client = mqtt.client(args)

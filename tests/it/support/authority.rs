@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair, date_time_ymd,
+};
 
 /// One authority.
 pub struct Authority {
@@ -24,7 +26,17 @@ impl Authority {
 
     /// Writes `FILE.pem` and `FILE.key` for 127.0.0.1 and this common name; none when it is empty.
     pub fn certify(&self, file: &str, common_name: &str) {
-        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+        self.sign(file, common_name, params());
+    }
+
+    /// As [`Authority::certify`], and the certificate's time is over.
+    pub fn certify_expired(&self, file: &str, common_name: &str) {
+        let mut params = params();
+        params.not_after = date_time_ymd(2020, 1, 1);
+        self.sign(file, common_name, params);
+    }
+
+    fn sign(&self, file: &str, common_name: &str, mut params: CertificateParams) {
         params.distinguished_name = DistinguishedName::new();
         if !common_name.is_empty() {
             params.distinguished_name.push(DnType::CommonName, common_name);
@@ -34,4 +46,8 @@ impl Authority {
         fs::write(self.folder.join(format!("{file}.pem")), certificate.pem()).unwrap();
         fs::write(self.folder.join(format!("{file}.key")), key.serialize_pem()).unwrap();
     }
+}
+
+fn params() -> CertificateParams {
+    CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap()
 }

@@ -1,12 +1,15 @@
 //! Mosquitto, as the cloud or as a peer to compare with.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::time::{Instant, sleep};
 
+use super::process::PATIENCE;
 use super::{Process, port};
 
 /// A broker on a port of 127.0.0.1, with all its files in a folder that goes with it.
@@ -71,6 +74,21 @@ impl Mosquitto {
     /// Ends it as a power cut does.
     pub async fn kill(&mut self) {
         self.process.kill().await;
+    }
+
+    /// Tells it to read its files anew.
+    pub fn reload(&self) {
+        self.process.signal(Signal::HUP);
+    }
+
+    /// Waits until it has saved its sessions, of now, as [`Mosquitto::persistent`] does now and then.
+    pub async fn saved(&self) {
+        let (file, now) = (self.folder.path().join("mosquitto.db"), SystemTime::now());
+        let end = Instant::now() + PATIENCE;
+        while !file.metadata().is_ok_and(|about| about.modified().unwrap() > now) {
+            assert!(Instant::now() < end, "mosquitto saves nothing\n{}", self.process.log());
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Connections stay open, and nothing comes from it.

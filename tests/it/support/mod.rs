@@ -4,6 +4,8 @@
 pub mod authority;
 pub mod broker;
 pub mod cable;
+pub mod compiled;
+pub mod faults;
 pub mod browser;
 pub mod gateway;
 pub mod line;
@@ -13,6 +15,7 @@ pub mod node;
 pub mod port;
 pub mod process;
 pub mod python;
+pub mod rabbit;
 pub mod status;
 pub mod watcher;
 
@@ -20,10 +23,12 @@ pub use authority::Authority;
 pub use broker::Mosquitto;
 pub use browser::Browser;
 pub use cable::Cable;
+pub use faults::Faults;
 #[allow(unused_imports, reason = "as above")]
 pub use gateway::Gateway;
 pub use line::Line;
 pub use mail::{Collector, Load};
 pub use modbus::{ModbusClient, ModbusServer};
 pub use process::Process;
+pub use rabbit::RabbitCluster;
 pub use watcher::Watcher;

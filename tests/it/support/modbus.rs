@@ -3,11 +3,10 @@
 //! Both servers take the same arguments and print the same lines, and so do both clients; tests/it/peers has them.
 
 use std::path::{Path, PathBuf};
-use std::process::Command as Blocking;
-use std::sync::OnceLock;
 
 use tokio::process::Command;
 
+use super::compiled::compiled;
 use super::process::PATIENCE;
 use super::{Process, port, python};
 
@@ -39,7 +38,7 @@ pub enum Make {
 impl Make {
     fn command(self, role: &str) -> Command {
         match self {
-            Make::Libmodbus => Command::new(compiled(role)),
+            Make::Libmodbus => Command::new(compiled(&format!("{role}.c"), &["-I/usr/include/modbus", "-lmodbus"])),
             Make::Pymodbus => python::script(&format!("{role}.py")),
         }
     }
@@ -117,26 +116,4 @@ impl ModbusClient {
         assert!(output.status.success(), "the {make:?} client failed:\n{said}");
         String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
     }
-}
-
-/// The program of a role, compiled once in each run.
-fn compiled(role: &str) -> PathBuf {
-    static ALL: OnceLock<PathBuf> = OnceLock::new();
-    let folder = ALL.get_or_init(|| {
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("peers");
-        std::fs::create_dir_all(&folder).unwrap();
-        for role in ["modbus_server", "modbus_client"] {
-            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/peers/{role}.c"));
-            // Under another name first: a second run of the tests may be using the program.
-            let fresh = folder.join(format!("{role}.{}", std::process::id()));
-            let mut cc = Blocking::new("cc");
-            cc.arg("-I/usr/include/modbus").arg("-o").arg(&fresh).arg(&source).arg("-lmodbus");
-            let output = cc.output().unwrap_or_else(|e| panic!("cannot run cc: {e}; ./tests/run says what is missing"));
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "cannot compile {role}.c; ./tests/run installs libmodbus-dev\n{said}");
-            std::fs::rename(&fresh, folder.join(role)).unwrap();
-        }
-        folder
-    });
-    folder.join(role)
 }

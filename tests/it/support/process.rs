@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::NamedTempFile;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
-use tokio::time::timeout;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
 
 /// Within this time a process does what it was asked to.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -22,7 +23,8 @@ pub struct Process {
     log: NamedTempFile,
 }
 
-type Stdout = Lines<BufReader<ChildStdout>>;
+/// Lines, and when they came: read as they come, or a process that prints much would wait for the test.
+type Stdout = mpsc::UnboundedReceiver<(Instant, String)>;
 
 impl Process {
     /// Starts it. Its stdout is read with [`Process::line`], its stderr with [`Process::log`].
@@ -45,7 +47,12 @@ impl Process {
 
     /// The next line that it prints, if one comes before `patience` is over.
     pub async fn try_line(&mut self, patience: Duration) -> Option<String> {
-        timeout(patience, self.stdout.next_line()).await.ok()?.unwrap()
+        self.timed_line(patience).await.map(|(_, line)| line)
+    }
+
+    /// The next line that it prints, and when it came.
+    pub async fn timed_line(&mut self, patience: Duration) -> Option<(Instant, String)> {
+        timeout(patience, self.stdout.recv()).await.ok()?
     }
 
     /// What it has written to stderr so far.
@@ -105,8 +112,16 @@ fn spawn(name: &str, command: &mut Command, log: &NamedTempFile) -> (Child, Stdo
     let stderr = OpenOptions::new().append(true).open(log.path()).unwrap();
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).kill_on_drop(true).spawn();
     let mut child = child.unwrap_or_else(|e| panic!("cannot start {name}: {e}; ./tests/run installs what is missing"));
-    let stdout = child.stdout.take().expect("it is piped");
-    (child, BufReader::new(stdout).lines())
+    let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    let (came, stdout) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok(Some(line)) = lines.next_line().await {
+            if came.send((Instant::now(), line)).is_err() {
+                return;
+            }
+        }
+    });
+    (child, stdout)
 }
 
 impl Drop for Process {

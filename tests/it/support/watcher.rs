@@ -1,5 +1,7 @@
 //! A subscriber that was not written by us: mosquitto_sub. It connects again by itself.
 
+use std::collections::VecDeque;
+
 use tokio::process::Command;
 use tokio::time::{Instant, timeout_at};
 
@@ -13,6 +15,8 @@ const MARK: &str = "message ";
 #[derive(Debug)]
 pub struct Watcher {
     process: Process,
+    /// Heard while something else was waited for.
+    early: VecDeque<Heard>,
 }
 
 /// A message that came.
@@ -21,6 +25,8 @@ pub struct Heard {
     pub topic: String,
     pub payload: String,
     pub retained: bool,
+    /// When it came.
+    pub at: Instant,
 }
 
 impl Heard {
@@ -39,20 +45,36 @@ impl Watcher {
         command.args(["-t", filter, "-F", &format!("{MARK}%r %t %p")]).args(more);
         let mut process = Process::start("mosquitto_sub", &mut command);
         while !process.line().await.starts_with("Subscribed") {}
-        Self { process }
+        Self { process, early: VecDeque::new() }
     }
 
     /// The next message.
     pub async fn next(&mut self) -> Heard {
-        loop {
-            let line = self.process.line().await;
-            let Some(message) = line.strip_prefix(MARK) else { continue };
-            let mut parts = message.splitn(3, ' ').map(str::to_owned);
-            let (Some(retained), Some(topic), Some(payload)) = (parts.next(), parts.next(), parts.next()) else {
-                panic!("unknown: {line}")
-            };
-            return Heard { topic, payload, retained: retained == "1" };
+        if let Some(heard) = self.early.pop_front() {
+            return heard;
         }
+        loop {
+            let line = self.line().await;
+            if let Some(heard) = heard(line) {
+                return heard;
+            }
+        }
+    }
+
+    /// Waits until it has subscribed once more.
+    pub async fn back(&mut self) {
+        loop {
+            let line = self.line().await;
+            if line.1.starts_with("Subscribed") {
+                return;
+            }
+            self.early.extend(heard(line));
+        }
+    }
+
+    async fn line(&mut self) -> (Instant, String) {
+        let line = self.process.timed_line(PATIENCE).await;
+        line.unwrap_or_else(|| panic!("nothing is heard\n{}", self.process.log()))
     }
 
     /// The next message on `topic` of which this is true; the others are passed over.
@@ -68,4 +90,14 @@ impl Watcher {
             }
         }
     }
+}
+
+/// The message that a line tells of, if it does.
+fn heard((at, line): (Instant, String)) -> Option<Heard> {
+    let message = line.strip_prefix(MARK)?;
+    let mut parts = message.splitn(3, ' ').map(str::to_owned);
+    let (Some(retained), Some(topic), Some(payload)) = (parts.next(), parts.next(), parts.next()) else {
+        panic!("unknown: {line}")
+    };
+    Some(Heard { topic, payload, retained: retained == "1", at })
 }

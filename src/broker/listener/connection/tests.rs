@@ -44,7 +44,7 @@ async fn a_panic_ends_its_connection_only() {
     let (_doors, mut door) = watch::channel(doors.remove(0));
     let will = Will { message: Message::new("will", "it panicked"), delay: Duration::ZERO };
     let connect = Connect { will: Some(will), ..Connect::new(Version::V5, "mine") };
-    let link = broker.open(false).await;
+    let link = broker.open(None).await;
     link.send(vec![Packet::Connect(Box::new(connect))]).await;
     let guest = Guest {
         from: [127, 0, 0, 1].into(),

@@ -106,7 +106,7 @@ impl Round {
         if self.open.insert(link) {
             let connect = connect_of(&mut self.random, self.version);
             let packets = self.decode(&[], Packet::Connect(Box::new(connect.clone()))).await.0;
-            self.world.apply(Event::Opened { link: LinkId(link), trusted: false });
+            self.world.apply(Event::Opened { link: LinkId(link), own: None });
             let connect = packets.into_iter().next().unwrap_or(Packet::Connect(Box::new(connect)));
             self.world.packet(link, connect);
         } else {

@@ -78,7 +78,7 @@ fn an_uplink_s_exchanges_are_not_recorded() {
     world.subscribe(1, "t", QoS::ExactlyOnce);
     world.commit();
     world.gone(1);
-    world.apply(Event::Opened { link: LinkId(2), trusted: true });
+    world.apply(Event::Opened { link: LinkId(2), own: Some(usize::MAX) });
     world.packet(2, Packet::Connect(Box::new(connect("$uplink/cloud", u32::MAX))));
     world.sent(2);
     world.packet(2, publish(Some(1), QoS::ExactlyOnce, "t"));
@@ -134,4 +134,51 @@ fn what_a_reload_forbids_does_not_come_after_all() {
     assert!(came + rest <= 128, "what waited for it still goes out, and no more: {came} + {rest}");
     world.commit();
     assert!(world.wills.is_empty());
+}
+
+#[test]
+fn what_a_cloud_will_not_have_is_set_aside_and_its_publisher_waits_until_that_is_written() {
+    for (own, aside) in [(Some(usize::MAX), true), (None, false)] {
+        let mut world = World::new();
+        world.apply(Event::Opened { link: LinkId(1), own });
+        let client_id = if own.is_some() { "$uplink/cloud" } else { "client" };
+        world.packet(1, Packet::Connect(Box::new(connect(client_id, u32::MAX))));
+        world.sent(1);
+        world.subscribe(1, "t", QoS::AtLeastOnce);
+        world.open(2, connect("publisher", 0));
+        world.commit();
+        world.sent(1);
+        world.sent(2);
+        world.packet(2, publish(Some(7), QoS::AtLeastOnce, "t"));
+        let sent = world.sent(1);
+        let [Packet::Publish(Publish { id: Some(id), .. })] = &sent[..] else { panic!("{sent:?}") };
+        world.packet(1, Packet::PubAck(Ack { id: *id, reason: Reason::NOT_AUTHORIZED }));
+        assert_eq!(world.sent(2).is_empty(), aside, "a refusal by a client is an acknowledgement");
+        if aside {
+            let batch = world.committing.clone().expect("at once: somebody waits");
+            let [kept] = &batch.aside[..] else { panic!("{batch:?}") };
+            assert_eq!((&*kept.session, &*kept.message.topic, kept.reason), (client_id, "t", Reason::NOT_AUTHORIZED));
+            assert!(batch.appends.is_empty(), "it is in no queue");
+            world.committed();
+            assert_eq!(world.sent(2), [Packet::PubAck(ok(7))]);
+        }
+    }
+}
+
+#[test]
+fn an_own_part_gets_no_more_bytes_than_it_takes_but_always_one_message() {
+    let mut world = World::new();
+    world.apply(Event::Opened { link: LinkId(1), own: Some(250) });
+    world.packet(1, Packet::Connect(Box::new(connect("$uplink/cloud", u32::MAX))));
+    world.sent(1);
+    world.subscribe(1, "#", QoS::AtLeastOnce);
+    world.sent(1);
+    for payload in [300, 100, 100, 100] {
+        world.apply(Event::Publish(Message::new("t", vec![0; payload])));
+    }
+    assert_eq!(publishes(&world.sent(1)).len(), 1);
+    world.packet(1, Packet::PubAck(ok(1)));
+    let sizes: usize =
+        world.sent(1).iter().map(|p| if let Packet::Publish(p) = p { p.message.size() } else { 0 }).sum();
+    assert!((250..400).contains(&sizes), "the last one is over the bound: {sizes}");
 }

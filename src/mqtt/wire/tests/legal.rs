@@ -119,6 +119,7 @@ fn connack_of_each_version() {
         assigned_client_id: Some("i".into()),
         topic_alias_maximum: 5,
         reason_string: Some("no".into()),
+        server_reference: Some("s".into()),
         shared_available: false,
         server_keep_alive: Some(30),
         ..ConnAck::new(Reason::QUOTA_EXCEEDED)

@@ -1,6 +1,7 @@
 //! A WebSocket as the stream of bytes that MQTT wants: binary messages one behind the other (MQTT 5.0, 6).
 //!
-//! A packet may span messages, and a message hold several. Pings are answered on the way.
+//! A packet may span messages, and a message hold several. Pings are answered on the way. Either end of a connection; the
+//! HTTP before it is theirs.
 
 use std::io::{self, Read, Write};
 use std::pin::Pin;
@@ -13,57 +14,57 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
-use super::life::Life;
-
 /// Each connection has a buffer of this size for reading.
 const READ: usize = 4 * 1024;
 /// What goes into one message at most: it is copied, and waits as a whole.
 const MOST_WRITTEN: usize = 64 * 1024;
 /// What stands before the bytes of a message, at most (RFC 6455, 5.2).
-const MOST_HEADER: usize = 10;
+const MOST_HEADER: usize = 14;
 /// Messages up to this size are taken even when no packet may be so large: clients put several packets into one.
 const SMALLEST_BOUND: usize = 64 * 1024;
 
-/// How large a message may be. Memory for all of it is taken when its length is announced, so that what a stranger may
-/// announce has a bound of its own.
-#[derive(Clone, Debug)]
-pub(super) struct Bound {
-    /// In bytes, from a client that is not in yet, and from one that is.
-    pub stranger: usize,
-    pub guest: usize,
-    /// Knows which of the two it is.
-    pub life: Life,
-}
+/// How large a message from the other end may be, in bytes; asked before each. Memory for all of it is taken when its
+/// length is announced, so that what a stranger may announce has a bound of its own.
+pub(crate) type Bound = Box<dyn Fn() -> usize + Send>;
 
 /// The stream. To be read and written in one task: one waker is told of both.
-pub(super) struct WebSocket<S> {
+pub(crate) struct WebSocket<S> {
     stream: S,
     protocol: WebSocketContext,
     /// Of the last message, what was not read yet.
     message: Bytes,
     bound: Bound,
-    /// The bound for guests is in force.
-    is_guest: bool,
+    /// The bound that is in force.
+    most: usize,
     /// Nothing more comes.
     ended: bool,
     closing: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
-    /// After the handshake, behind which the client has sent `early` already.
-    pub(super) fn new(stream: S, early: Vec<u8>, bound: Bound) -> Self {
-        let most = Some(bound.stranger.max(SMALLEST_BOUND));
+    /// After the handshake, as the server, behind which the client has sent `early` already.
+    pub(crate) fn server(stream: S, early: Vec<u8>, bound: Bound) -> Self {
+        Self::new(stream, early, Role::Server, bound)
+    }
+
+    /// After the handshake, as the client, behind which the server has sent `early` already.
+    pub(crate) fn client(stream: S, early: Vec<u8>, bound: Bound) -> Self {
+        Self::new(stream, early, Role::Client, bound)
+    }
+
+    fn new(stream: S, early: Vec<u8>, role: Role, bound: Bound) -> Self {
+        let most = bound().max(SMALLEST_BOUND);
         let config = WebSocketConfig::default()
             .read_buffer_size(READ)
             .write_buffer_size(0)
-            // Answers to pings that the client does not read wait there: of those that find no room, the last is enough
-            // (RFC 6455, 5.5.3).
+            // Answers to pings that the other end does not read wait there: of those that find no room, the last is
+            // enough (RFC 6455, 5.5.3).
             .max_write_buffer_size(MOST_WRITTEN + MOST_HEADER)
-            .max_message_size(most)
-            .max_frame_size(most);
-        let protocol = WebSocketContext::from_partially_read(early, Role::Server, Some(config));
+            .max_message_size(Some(most))
+            .max_frame_size(Some(most));
+        let protocol = WebSocketContext::from_partially_read(early, role, Some(config));
         let message = Bytes::new();
-        Self { stream, protocol, message, bound, is_guest: false, ended: false, closing: false }
+        Self { stream, protocol, message, bound, most, ended: false, closing: false }
     }
 
     /// Carries out a step of the protocol with what the stream takes and has at once.
@@ -83,15 +84,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         if self.ended {
             return Poll::Ready(None);
         }
-        if !self.is_guest && self.bound.life.is_guest() {
-            self.is_guest = true;
-            let most = Some(self.bound.guest.max(SMALLEST_BOUND));
-            self.protocol.set_config(|config| (config.max_message_size, config.max_frame_size) = (most, most));
+        let most = (self.bound)().max(SMALLEST_BOUND);
+        if most != self.most {
+            self.most = most;
+            self.protocol.set_config(|c| (c.max_message_size, c.max_frame_size) = (Some(most), Some(most)));
         }
         let read = ready!(self.step(cx, |protocol, stream| protocol.read(stream)));
         self.ended = read.is_err();
         Poll::Ready(match read {
-            // The second is a client that vanishes: it need not say good-bye twice, and what MQTT makes of it is the
+            // The second is a peer that vanishes: it need not say good-bye twice, and what MQTT makes of it is the
             // same as over TCP.
             Err(
                 Error::ConnectionClosed
@@ -123,7 +124,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
                     return Poll::Ready(Err(this.end(cx, CloseCode::Unsupported, why)));
                 }
                 Some(Err(Error::Capacity(_))) => {
-                    let why = "a message is larger than this broker takes";
+                    let why = "a message is larger than is taken here";
                     return Poll::Ready(Err(this.end(cx, CloseCode::Size, why)));
                 }
                 Some(Err(Error::Protocol(_))) => {
@@ -217,73 +218,29 @@ fn broken(error: Error) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use futures_util::{SinkExt, StreamExt};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio_tungstenite::WebSocketStream;
 
-    use super::super::upgrade;
     use super::*;
 
-    const REQUEST: &str = "GET /any/path HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\n\
-        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-
-    /// Sends a request in pieces; what the server makes of it, and what it answers.
-    async fn ask(request: &str, origins: &[&str]) -> (io::Result<WebSocket<DuplexStream>>, String, DuplexStream) {
-        let (mut client, server) = duplex(4 * SMALLEST_BOUND);
-        let origins: Vec<_> = origins.iter().map(ToString::to_string).collect();
-        let bound = Bound { stranger: 1024, guest: 4 * SMALLEST_BOUND, life: Life::new() };
-        let accepting = tokio::spawn(async move { upgrade::accept(server, &origins, bound).await });
-        for piece in request.as_bytes().chunks(7) {
-            client.write_all(piece).await.unwrap();
-        }
-        let mut answer = Vec::new();
-        while !String::from_utf8_lossy(&answer).contains("\r\n\r\n") {
-            assert_ne!(client.read_buf(&mut answer).await.unwrap(), 0);
-        }
-        if !answer.starts_with(b"HTTP/1.1 101") {
-            client.read_to_end(&mut answer).await.unwrap();
-        }
-        (accepting.await.unwrap(), String::from_utf8(answer).unwrap(), client)
+    /// The server's end, with the bound that its cell holds, and a client's by another hand.
+    fn connected_within(most: &Arc<AtomicUsize>) -> (WebSocket<DuplexStream>, DuplexStream) {
+        let (server, client) = duplex(4 * SMALLEST_BOUND);
+        let most = most.clone();
+        (WebSocket::server(server, Vec::new(), Box::new(move || most.load(Ordering::Relaxed))), client)
     }
 
     async fn connected() -> (WebSocket<DuplexStream>, WebSocketStream<DuplexStream>) {
-        let (server, _, client) = ask(&format!("{REQUEST}Sec-WebSocket-Protocol: mqtt\r\n\r\n"), &[]).await;
-        (server.unwrap(), WebSocketStream::from_raw_socket(client, Role::Client, None).await)
+        let (server, client) = connected_within(&Arc::new(AtomicUsize::new(1024)));
+        (server, WebSocketStream::from_raw_socket(client, Role::Client, None).await)
     }
 
     fn binary(bytes: &'static [u8]) -> Message {
         Message::Binary(Bytes::from_static(bytes))
-    }
-
-    #[tokio::test]
-    async fn the_subprotocol_has_to_be_offered() {
-        for (offered, chosen) in [
-            ("mqtt", "mqtt"),
-            ("chat, mqttv3.1", "mqttv3.1"),
-            ("mqttv3.1,mqtt", "mqtt"),
-            ("x\r\nSec-WebSocket-Protocol: mqtt", "mqtt"),
-        ] {
-            let (accepted, answer, _client) =
-                ask(&format!("{REQUEST}Sec-WebSocket-Protocol: {offered}\r\n\r\n"), &[]).await;
-            assert!(accepted.is_ok(), "{offered}");
-            assert!(answer.to_lowercase().contains(&format!("sec-websocket-protocol: {chosen}\r\n")), "{answer}");
-        }
-        for request in [format!("{REQUEST}\r\n"), format!("{REQUEST}Sec-WebSocket-Protocol: chat\r\n\r\n")] {
-            let (accepted, answer, _client) = ask(&request, &[]).await;
-            assert!(accepted.is_err() && answer.starts_with("HTTP/1.1 400 ") && answer.contains("`mqtt`"), "{answer}");
-        }
-    }
-
-    #[tokio::test]
-    async fn other_requests_are_told_what_is_here() {
-        for (request, status) in [
-            ("GET / HTTP/1.1\r\nHost: h\r\n\r\n", "426"),
-            ("POST / HTTP/1.1\r\nHost: h\r\n\r\n", "400"),
-            ("\x10\x0c\0\x04MQTT\x04\x02\0\x3c\0\0\r\n\r\n", "400"),
-        ] {
-            let (accepted, answer, _client) = ask(request, &[]).await;
-            assert!(accepted.is_err() && answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
-        }
     }
 
     #[tokio::test]
@@ -294,16 +251,6 @@ mod tests {
         let mut came = Vec::new();
         server.read_to_end(&mut came).await.unwrap();
         assert_eq!(came, b"all");
-    }
-
-    #[tokio::test]
-    async fn pages_from_elsewhere_are_refused_when_origins_are_listed() {
-        for (origin, good) in [("Origin: https://plant\r\n", true), ("", true), ("Origin: https://evil\r\n", false)] {
-            let request = format!("{REQUEST}{origin}Sec-WebSocket-Protocol: mqtt\r\n\r\n");
-            let (accepted, answer, _client) = ask(&request, &["https://plant"]).await;
-            assert_eq!(accepted.is_ok(), good, "{answer}");
-            assert_eq!(answer.starts_with("HTTP/1.1 403 "), !good, "{answer}");
-        }
     }
 
     #[tokio::test]
@@ -367,10 +314,12 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_in_may_send_more_at_once() {
-        let (mut server, mut client) = connected().await;
+        let most = Arc::new(AtomicUsize::new(1024));
+        let (mut server, client) = connected_within(&most);
+        let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
         client.send(binary(b"in")).await.unwrap();
         server.read_exact(&mut [0; 2]).await.unwrap();
-        server.bound.life.let_in();
+        most.store(4 * SMALLEST_BOUND, Ordering::Relaxed);
         let sending = tokio::spawn(async move {
             client.send(Message::Binary(vec![7; SMALLEST_BOUND + 1].into())).await.unwrap();
             client
@@ -397,5 +346,23 @@ mod tests {
             assert_eq!(frame.code, code);
             drop(server);
         }
+    }
+
+    #[tokio::test]
+    async fn the_ends_understand_each_other() {
+        let (mut server, client) = connected_within(&Arc::new(AtomicUsize::new(4 * MOST_WRITTEN)));
+        let mut client = WebSocket::client(client, b"\x82\x02hi".to_vec(), Box::new(|| 1024));
+        let mut read = [0; 2];
+        client.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"hi", "what came with the handshake");
+        let sending = tokio::spawn(async move {
+            client.write_all(&[7; 3 * MOST_WRITTEN]).await.unwrap();
+            client.shutdown().await.unwrap();
+            client
+        });
+        let mut came = Vec::new();
+        server.read_to_end(&mut came).await.unwrap();
+        assert_eq!(came, [7; 3 * MOST_WRITTEN]);
+        drop(sending.await.unwrap());
     }
 }

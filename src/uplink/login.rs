@@ -1,30 +1,28 @@
-//! The connection to the cloud: from an address to a session that is ready.
+//! Logging in at the cloud: from a connection to a session that is ready.
 
-use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
+use tokio::io::{ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
+use super::Config;
 use super::address::Address;
-use super::carry::STUCK;
-use super::{Config, tls};
+use super::config::Protocol;
+use super::dial::{Stream, dial};
+use super::turns::Failure;
 use crate::message::{Message, QoS};
-use crate::mqtt::wire::{Framed, Reader, TOPIC_ALIAS_MAXIMUM, Writer};
+use crate::mqtt::wire::{Framed, Limits, Reader, TOPIC_ALIAS_MAXIMUM, Writer};
 use crate::mqtt::{
     ConnAck, Connect, Packet, PacketId, Publish, Reason, RetainHandling, Subscribe, SubscribeOptions, Will,
 };
+use crate::secret::Secret;
 use crate::status::{OFFLINE, ONLINE};
 
-/// How long each step of connecting may take.
-const STEP: Duration = Duration::from_secs(10);
-
 /// The largest packet taken from the cloud, in bytes.
-const MAX_PACKET: u32 = 4 << 20;
+pub(super) const MAX_PACKET: u32 = 4 << 20;
 
 /// Ids of the packets that make the session ready; no publish is under way yet.
 const SUBSCRIBE: PacketId = PacketId::MIN;
@@ -40,20 +38,44 @@ pub(super) struct Cloud {
     pub(super) early: Vec<Packet>,
 }
 
-/// Bytes both ways: TCP, or TLS over it.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
-
 /// Who we are to the cloud.
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
     pub(super) client_id: Arc<str>,
     /// Where our status stands.
     pub(super) status: Option<Arc<str>>,
+    /// We have subscribed since this program's start, and the session has not ended since.
+    subscribed: bool,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) struct Failed {
+    /// For the person who has to mend it.
+    pub(super) why: String,
+    pub(super) failure: Failure,
+}
+
+impl From<String> for Failed {
+    fn from(why: String) -> Self {
+        Self { why, failure: Failure::Unreached }
+    }
 }
 
 impl Identity {
+    pub(super) fn new(client_id: Arc<str>, status: Option<Arc<str>>) -> Self {
+        Self { client_id, status, subscribed: false }
+    }
+
+    /// We are in, and who the cloud says that we are.
+    pub(super) fn connected(&mut self, ack: &ConnAck) {
+        self.subscribed = true;
+        if let Some(assigned) = &ack.assigned_client_id {
+            tracing::info!("the cloud calls us {assigned}");
+            self.client_id = assigned.clone();
+        }
+    }
+
     /// Our status, to be published at the cloud.
     pub(super) fn status(&self, online: bool) -> Option<Message> {
         let text = if online { ONLINE } else { OFFLINE };
@@ -66,16 +88,10 @@ impl Cloud {
     ///
     /// # Errors
     /// When that fails; the text is for the person who has to mend it.
-    pub(super) async fn connect(address: &Address, config: &Config, identity: &Identity) -> Result<Self, String> {
-        let tcp = dial(address, config.keep_alive.0).await?;
-        let stream: Box<dyn Stream> = if address.tls {
-            let wrapped = timeout(STEP, tls::wrap(tcp, &address.host, config)).await;
-            Box::new(wrapped.map_err(|_| format!("TLS: {address} does not answer"))??)
-        } else {
-            Box::new(tcp)
-        };
+    pub(super) async fn connect(address: &Address, config: &Config, identity: &Identity) -> Result<Self, Failed> {
+        let stream = dial(address, config).await?;
         let silent = || format!("{address} accepts connections, but does not answer MQTT");
-        timeout(STEP, greet(stream, config, identity)).await.map_err(|_| silent())?
+        timeout(config.connect_timeout.0, greet(stream, config, identity)).await.map_err(|_| Failed::from(silent()))?
     }
 }
 
@@ -100,7 +116,9 @@ pub(super) fn meaning(reason: Reason) -> String {
         Reason::PACKET_TOO_LARGE => "packet too large",
         Reason::QUOTA_EXCEEDED => "quota exceeded",
         Reason(0x8A) => "banned",
-        Reason(0x99) => "payload format invalid",
+        Reason::PAYLOAD_FORMAT_INVALID => "payload format invalid",
+        Reason::IMPLEMENTATION_SPECIFIC => "the cloud does not do this",
+        Reason::ENDED_CONNECTIONS => return "it ended the connection each time it was sent".into(),
         Reason(0x9A) => "retained messages not supported",
         Reason(0x9C | 0x9D) => "use another server",
         Reason(0x9F) => "too many connections",
@@ -110,59 +128,30 @@ pub(super) fn meaning(reason: Reason) -> String {
     format!("{text} ({:#04x})", reason.0)
 }
 
-async fn dial(address: &Address, keep_alive: Duration) -> Result<TcpStream, String> {
-    let Address { host, port, .. } = address;
-    let found = timeout(STEP, tokio::net::lookup_host((host.as_str(), *port))).await;
-    let found = found.map_err(|_| format!("cannot find {host}: the name server does not answer"))?;
-    let found: Vec<SocketAddr> = found.map_err(|e| format!("cannot find {host}: {e}"))?.collect();
-    let mut why = format!("{host} has no address");
-    for socket in found {
-        match timeout(STEP, TcpStream::connect(socket)).await {
-            Ok(Ok(stream)) => {
-                tune(&stream, keep_alive).map_err(|e| format!("cannot set up the connection to {socket}: {e}"))?;
-                return Ok(stream);
-            }
-            Ok(Err(e)) => why = format!("cannot connect to {socket}: {e}"),
-            Err(_) => why = format!("cannot connect to {socket}: no answer"),
-        }
-    }
-    Err(why)
-}
-
-/// Sends at once, and lets the kernel notice a dead peer about when we would: one that confirms no byte. A slow one
-/// confirms now and then.
-fn tune(stream: &TcpStream, keep_alive: Duration) -> std::io::Result<()> {
-    use rustix::net::sockopt;
-    let patience = keep_alive.mul_f64(1.5).max(STUCK);
-    let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
-    stream.set_nodelay(true)?;
-    sockopt::set_socket_keepalive(stream, true)?;
-    // The kernel takes at most 32767 s between probes.
-    sockopt::set_tcp_keepidle(stream, keep_alive.min(Duration::from_secs(32_000)))?;
-    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(5))?;
-    sockopt::set_tcp_keepcnt(stream, 3)?;
-    sockopt::set_tcp_user_timeout(stream, millis)?;
-    Ok(())
-}
-
-async fn greet(stream: Box<dyn Stream>, config: &Config, identity: &Identity) -> Result<Cloud, String> {
+async fn greet(stream: Box<dyn Stream>, config: &Config, identity: &Identity) -> Result<Cloud, Failed> {
     let lost = |e: &dyn std::fmt::Display| format!("the connection was lost while logging in: {e}");
     let mut framed = Framed::client(stream, config.protocol.into(), MAX_PACKET);
-    let connect = connect(config, identity)?;
+    let connect = connect(config, identity).await?;
     framed.queue(&Packet::Connect(Box::new(connect))).map_err(|e| lost(&e))?;
     framed.flush().await.map_err(|e| lost(&e))?;
     let mut packets = framed.recv().await.map_err(|e| lost(&e))?.into_iter();
     let ack = match packets.next() {
         Some(Packet::ConnAck(ack)) if ack.reason.is_error() => return Err(refusal(&ack)),
         Some(Packet::ConnAck(ack)) => *ack,
-        _ => return Err("the cloud answered CONNECT with something else than CONNACK".into()),
+        _ => return Err("the cloud answered CONNECT with something else than CONNACK".to_owned().into()),
     };
     let mut early: Vec<Packet> = packets.collect();
     let (mut reader, mut writer) = framed.split();
-    writer.set_limits(&ack);
+    writer.set_limits(Limits {
+        topic_aliases: if config.topic_aliases { ack.topic_alias_maximum } else { 0 },
+        ..(&ack).into()
+    });
 
+    // 3.1.1 has no way to subscribe without the retained messages: a session that goes on is left as it is.
+    let as_it_is = ack.session_present && identity.subscribed && config.protocol == Protocol::V311;
+    let subscription = subscribe(config).filter(|_| !as_it_is);
     let mut awaited = 0;
-    for packet in [subscribe(config), online(identity, &ack)].into_iter().flatten() {
+    for packet in [subscription, online(identity, &ack)].into_iter().flatten() {
         awaited += usize::from(!matches!(packet, Packet::Publish(Publish { qos: QoS::AtMostOnce, .. })));
         writer.queue(&packet).map_err(|e| format!("cannot log in: {e}"))?;
     }
@@ -173,7 +162,7 @@ async fn greet(stream: Box<dyn Stream>, config: &Config, identity: &Identity) ->
         // A cloud may answer more than it was asked.
         awaited = usize::saturating_sub(awaited, before - early.len());
         if let Some(Packet::Disconnect { reason, .. }) = early.iter().find(|p| matches!(p, Packet::Disconnect { .. })) {
-            return Err(format!("the cloud ended the connection while logging in: {}", meaning(*reason)));
+            return Err(format!("the cloud ended the connection while logging in: {}", meaning(*reason)).into());
         }
         if awaited == 0 {
             return Ok(Cloud { reader, writer, ack, early });
@@ -202,19 +191,30 @@ fn answered(packet: &Packet, config: &Config, identity: &Identity) -> bool {
     }
 }
 
-fn connect(config: &Config, identity: &Identity) -> Result<Connect, String> {
-    let password = config.password.as_ref().map(|secret| secret.read().map(Bytes::from)).transpose();
+/// Reads what secrets there are, anew for each connection: tokens expire, and files are replaced.
+async fn secrets(config: &Config) -> Result<(Option<String>, Option<String>), String> {
+    let (username, password) = (config.username.clone(), config.password.clone());
+    // A command may take its time.
+    let read = tokio::task::spawn_blocking(move || {
+        let read = |secret: Option<Secret>| secret.map(|secret| secret.read()).transpose();
+        Ok((read(username)?, read(password)?))
+    });
+    read.await.map_err(|e| e.to_string())?.map_err(|e: std::io::Error| e.to_string())
+}
+
+async fn connect(config: &Config, identity: &Identity) -> Result<Connect, String> {
+    let (username, password) = secrets(config).await?;
     Ok(Connect {
         version: config.protocol.into(),
         client_id: identity.client_id.clone(),
-        // What goes up is kept here until it is acknowledged. Downward the cloud keeps nothing: what it has to send while
-        // we are away is lost but for the retained messages, which it sends again at each subscription. A command is for
-        // now; one from hours ago must not move a pump.
-        clean_start: true,
-        expiry: 0,
+        // What goes up is kept here until it is acknowledged. Downward the cloud keeps nothing unless it is told to: what
+        // it has to send while we are away is lost but for the retained messages, which it sends again at each
+        // subscription. A command is for now; one from hours ago must not move a pump.
+        clean_start: !config.keeps_session(),
+        expiry: u32::try_from(config.session.0.as_secs()).unwrap_or(u32::MAX),
         keep_alive: Duration::from_secs(config.keep_alive.0.as_secs()),
-        user: config.username.as_deref().map(Into::into),
-        password: password.map_err(|e| e.to_string())?,
+        user: username.map(Into::into),
+        password: password.map(Bytes::from),
         will: identity.status(false).map(|message| Will { message, delay: Duration::ZERO }),
         receive_maximum: NonZeroU16::new(config.window).unwrap_or(NonZeroU16::MAX),
         maximum_packet_size: Some(MAX_PACKET),
@@ -224,15 +224,14 @@ fn connect(config: &Config, identity: &Identity) -> Result<Connect, String> {
     })
 }
 
+/// What is to come down. A session that goes on has it already; to subscribe again costs little, and mends what somebody
+/// there has changed.
 fn subscribe(config: &Config) -> Option<Packet> {
+    // With it the cloud sends retained messages as well, but not those again that a session has had.
+    let retain_handling = if config.keeps_session() { RetainHandling::SendIfNew } else { RetainHandling::Send };
     let filters = config.subscribe.iter().map(|rule| {
         // Our own publishes are not to come back, and `retain` is to arrive as it was sent.
-        let options = SubscribeOptions {
-            qos: rule.qos,
-            no_local: true,
-            retain_as_published: true,
-            retain_handling: RetainHandling::Send,
-        };
+        let options = SubscribeOptions { qos: rule.qos, no_local: true, retain_as_published: true, retain_handling };
         (rule.filter.clone(), options)
     });
     let filters: Vec<_> = filters.collect();
@@ -258,16 +257,27 @@ pub(super) fn status(message: Message, ack: &ConnAck, id: PacketId) -> Packet {
     })
 }
 
-fn refusal(ack: &ConnAck) -> String {
+fn refusal(ack: &ConnAck) -> Failed {
     let said = ack.reason_string.as_ref().map_or(String::new(), |text| format!(": {text}"));
-    match ack.reason {
+    let why = match ack.reason {
         Reason::BAD_USER_OR_PASSWORD => format!("the cloud refused user or password (0x86){said}"),
         Reason::NOT_AUTHORIZED => {
             format!("the cloud refused us: not authorised (0x87){said}; check `username`, `password` and `client-id`")
         }
         Reason::CLIENT_ID_NOT_VALID => format!("the cloud refused the client id (0x85){said}; set `client-id`"),
+        Reason(0x9C | 0x9D) => {
+            let moved = if ack.reason.0 == 0x9D { "has moved" } else { "is elsewhere for now" };
+            let to = ack.server_reference.as_ref().map_or(String::new(), |to| format!(", to {to}"));
+            format!("the cloud {moved}{to} ({:#04x}){said}; set `url`", ack.reason.0)
+        }
         reason => format!("the cloud refused the connection: {}{said}", meaning(reason)),
-    }
+    };
+    // Banned, and another way to log in: these do not pass either.
+    let failure = match ack.reason.0 {
+        0x84..=0x87 | 0x8A | 0x8C | 0x9D => Failure::Refused,
+        _ => Failure::Unreached,
+    };
+    Failed { why, failure }
 }
 
 #[cfg(test)]
@@ -280,7 +290,7 @@ mod tests {
     async fn a_cloud_that_answers_more_than_it_was_asked_is_taken_as_it_is() {
         let config: Config =
             toml::from_str("url = \"mqtt://a\"\nprotocol = \"3.1.1\"\nsubscribe = [\"cmd/#\"]").expect("valid");
-        let identity = Identity { client_id: "a".into(), status: Some("status".into()) };
+        let identity = Identity::new("a".into(), Some("status".into()));
         let (ours, mut theirs) = tokio::io::duplex(4096);
         // CONNACK, SUBACK three times, PUBACK of the status twice (MQTT 3.1.1, 3.2, 3.9, 3.4).
         let subacks = [0x90, 3, 0, 1, 1].repeat(3);
