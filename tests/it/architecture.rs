@@ -146,7 +146,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["backoff", "clock", "message", "mqtt", "status", "units"]),
     (
         "uplink",
-        &["backoff", "broker", "clock", "message", "mqtt", "rate", "secret", "status", "tls", "trail", "units", "websocket"],
+        &["backoff", "broker", "clock", "message", "mqtt", "rate", "secret", "status", "store", "tls", "trail", "units", "websocket"],
     ),
     ("admin", &["clock", "reading", "secret", "status", "units"]),
     ("control", &["broker", "clock", "message", "mqtt", "record", "store"]),
