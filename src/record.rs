@@ -37,6 +37,9 @@ pub struct Record {
     /// When it entered the broker; now, when nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
+    /// The clock that told `at` had not been set yet.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unsynced: bool,
     /// What MQTT 5 carries beside it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub properties: Option<Box<Properties>>,
@@ -64,6 +67,7 @@ impl Record {
             qos: Some(message.qos),
             retain: message.retain,
             at: Some(message.at.wall),
+            unsynced: !message.at.trusted,
             properties: message.properties.clone(),
             ..Self::default()
         }
@@ -105,7 +109,7 @@ impl Record {
             payload,
             qos: self.qos.unwrap_or(QoS::AtLeastOnce),
             retain: self.retain,
-            at: self.at.map_or_else(Moment::now, Moment::from),
+            at: self.at.map_or_else(Moment::now, |at| Moment { trusted: !self.unsynced, ..at.into() }),
             timed: false,
             properties: self.properties.clone(),
         })
@@ -163,7 +167,7 @@ mod tests {
         for message in [text, bytes, empty] {
             let line = Record::new(&message).json();
             assert_eq!(line.matches('\n').count(), 1, "{line}");
-            // How long the computer had been running is nothing for another one.
+            // The time since this computer was started is of no use outside of it.
             let message = Message { at: message.at.wall.into(), ..message };
             assert_eq!(Record::read(&line).unwrap().message().unwrap(), message, "{line}");
         }

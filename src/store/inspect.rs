@@ -1,11 +1,12 @@
 //! A look into the database file from outside: beside the gateway that has it, or without one. Changes nothing.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::file::{connect_to_read, unreadable};
 use super::page::Page;
 use super::tables::{Bounds, Tables};
-use super::{Entry, EntryId, OpenError, QueueId, Recovered, WhenFull};
+use super::{Entry, EntryId, NO_CLASS, OpenError, QueueId, Recovered, WhenFull};
 use crate::clock::Timestamp;
 
 /// Entries and bytes read at once.
@@ -22,7 +23,7 @@ pub struct Inspect {
 }
 
 /// How much there is of something.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub entries: u64,
     /// The bytes of their topics and payloads.
@@ -32,6 +33,8 @@ pub struct Usage {
     pub newest: Option<Timestamp>,
     /// The last of them.
     pub until: EntryId,
+    /// How many are of each class, if any is of one.
+    pub classes: BTreeMap<u8, u64>,
 }
 
 impl Inspect {
@@ -102,6 +105,9 @@ impl Inspect {
             usage.oldest.get_or_insert(message.at.wall);
             usage.newest = Some(message.at.wall);
             usage.until = entry.id;
+            if entry.delivery.class != NO_CLASS {
+                *usage.classes.entry(entry.delivery.class).or_default() += 1;
+            }
             Ok(true)
         })?;
         Ok(usage)

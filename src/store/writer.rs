@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const LAST_TRIES: Duration = Duration::from_secs(5);
 
 pub(super) enum Request {
-    Commit(Batch),
+    Commit(Box<Batch>),
     Load(Page),
     #[cfg(test)]
     LimitPages(u32),
@@ -137,7 +137,7 @@ impl Writer {
             }
             let mut idle = false;
             match self.inbox.recv_timeout(wake.saturating_duration_since(Instant::now())) {
-                Ok(Request::Commit(batch)) => self.batches.push_back(batch),
+                Ok(Request::Commit(batch)) => self.batches.push_back(*batch),
                 Ok(Request::Load(load)) => self.loads.push_back(load),
                 #[cfg(test)]
                 Ok(Request::LimitPages(pages)) => self.limit_pages(pages),

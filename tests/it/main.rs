@@ -12,6 +12,8 @@ mod simulator;
 mod install;
 mod uplink;
 mod outage;
+mod cluster;
+mod clouds;
 mod store_cli;
 mod end_to_end;
 

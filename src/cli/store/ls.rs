@@ -1,5 +1,6 @@
 //! `fieldpost store ls`: what the store holds.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -53,6 +54,8 @@ struct Queue {
     bytes: u64,
     oldest: Option<Timestamp>,
     newest: Option<Timestamp>,
+    /// How many are of which class of [store]; the first is 0, and those of none are not among them.
+    classes: BTreeMap<u8, u64>,
     /// When its client left; none while it is connected, or when the gateway ended first.
     left: Option<Timestamp>,
     subscriptions: Vec<Arc<str>>,
@@ -70,14 +73,15 @@ impl Report {
         let (file_bytes, wal_bytes) = inspect.sizes();
         let mut queues = Vec::new();
         for (session, _) in &recovered.sessions {
-            let Usage { entries, bytes, oldest, newest, .. } = inspect.usage(session.queue, None)?;
+            let Usage { entries, bytes, oldest, newest, classes, .. } = inspect.usage(session.queue, None)?;
             queues.push(Queue {
                 queue: session.client_id.clone(),
                 entries,
                 bytes,
                 oldest,
                 newest,
-                left: session.left.map(|left| left.wall),
+                classes,
+                left: session.left.map(|at| at.wall),
                 subscriptions: session.subscriptions.iter().map(|s| s.filter.clone()).collect(),
             });
         }
@@ -100,7 +104,10 @@ impl Report {
         let time = |at: Option<Timestamp>| at.map_or("-".to_owned(), |at| at.to_string());
         rows.extend(self.queues.iter().map(|q| {
             let size = Size(q.bytes).to_string();
-            vec![q.queue.to_string(), q.entries.to_string(), size, time(q.oldest), time(q.newest), time(q.left)]
+            let classes = q.classes.iter().map(|(class, n)| format!("class {class}: {n}")).collect::<Vec<_>>();
+            let count = q.entries.to_string();
+            let classes = classes.join(", ");
+            vec![q.queue.to_string(), count, size, time(q.oldest), time(q.newest), time(q.left), classes]
         }));
         text += &columns(&rows, "");
         text + &format!("\nretained: {} messages, {}\n", retained.messages, Size(retained.bytes))

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use fieldpost::status::uplink_session;
 use fieldpost::store::{Config, EntryId, Event as Told, Store};
+use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, sleep};
 
@@ -24,7 +25,7 @@ use self::disk::Disk;
 use self::publisher::Publisher;
 use self::record::{Event, Notes};
 use crate::support::process::PATIENCE;
-use crate::support::{Faults, Gateway, status};
+use crate::support::{Faults, Gateway, port, status};
 
 /// A message: its publisher's QoS, and its number.
 type Name = (u8, u32);
@@ -33,46 +34,46 @@ type Name = (u8, u32);
 const CUTS: usize = 300;
 const STARTS: usize = 12;
 
-/// More of both with `FIELDPOST_CUTS=10`: so many times as many.
+/// More of all with `FIELDPOST_CUTS=10`: so many times as many.
 #[test]
 fn what_was_acknowledged_before_a_power_cut_is_there_after_it() {
     let times = std::env::var("FIELDPOST_CUTS").map_or(1, |times| times.parse().unwrap());
     let runtime = Runtime::new().unwrap();
     let record = runtime.block_on(life());
 
-    let (mut all, mut most) = (0, 0);
-    for cut in cuts(&record, CUTS * times, false) {
-        let (folder, seed) = cut.made();
-        let found = found(folder.path()).unwrap_or_else(|e| panic!("cut {}, {seed}: {e}", cut.at));
-        let lost: Vec<_> = cut.owed.iter().filter(|name| !found.contains(name)).collect();
-        assert!(lost.is_empty(), "cut {}, {seed}: {} are lost: {lost:?}", cut.at, lost.len());
-        (all, most) = (all + 1, most.max(cut.owed.len()));
+    // Each of the first steps, when the database is made, and random ones.
+    let (mut looked, mut most) = (0, 0);
+    for places in [(0..60).collect(), random(&record, CUTS * times)] {
+        for cut in cuts(Disk::new(false), &record, places) {
+            cut.holds(&cut.made());
+            (looked, most) = (looked + 1, most.max(cut.owed.len()));
+        }
     }
     assert!(most > 300, "at no cut was much on the disk alone: {most}");
 
-    runtime.block_on(async {
-        let started = Instant::now();
-        for cut in cuts(&record, STARTS * times, false) {
-            arrives(&cut).await;
+    let (mut starts, mut twice) = (0, 0);
+    for cut in cuts(Disk::new(false), &record, random(&record, STARTS * times)) {
+        let (events, disk) = runtime.block_on(cut.starts_again());
+        for mut again in cuts(disk, &events, random(&events, 5)) {
+            again.owed.clone_from(&cut.owed);
+            again.holds(&again.made());
+            twice += 1;
         }
-        eprintln!(
-            "{all} cuts of a record of {} events, {} starts in {:?}: nothing lost",
-            record.len(),
-            STARTS * times,
-            started.elapsed()
-        );
-    });
+        runtime.block_on(cut.arrives());
+        starts += 1;
+    }
 
     // The same on a disk that says that it has synced SQLite's log, and has not: this has to show.
-    let lossy = cuts(&record, 100, true).into_iter().filter(|cut| !cut.owed.is_empty());
     let (mut rounds, mut lost) = (0, 0);
-    for cut in lossy {
-        let (folder, _) = cut.made();
-        let found = found(folder.path()).unwrap_or_default();
-        rounds += 1;
-        lost += u32::from(!cut.owed.iter().all(|name| found.contains(name)));
+    for cut in cuts(Disk::new(true), &record, random(&record, 100)).filter(|cut| !cut.owed.is_empty()) {
+        let found = found(cut.made().path()).unwrap_or_default();
+        (rounds, lost) = (rounds + 1, lost + usize::from(!cut.owed.is_subset(&found)));
     }
-    eprintln!("on a disk that lies, something is lost in {lost} of {rounds} cuts");
+    eprintln!(
+        "{} events: nothing lost in {looked} cuts, {twice} of a start after a cut, {starts} starts; on a disk that lies, in \
+         {lost} of {rounds}",
+        record.len(),
+    );
     assert!(lost * 2 > rounds, "lost in {lost} of {rounds}");
 }
 
@@ -124,13 +125,17 @@ struct Cut {
     seed: u64,
 }
 
-/// Cuts at random places.
-fn cuts(record: &[Event], count: usize, lies: bool) -> Vec<Cut> {
-    let mut places: Vec<_> = (0..count).map(|_| fastrand::usize(..record.len())).collect();
+/// Places in a record.
+fn random(record: &[Event], count: usize) -> Vec<usize> {
+    let mut places: Vec<_> = (0..count).map(|_| fastrand::usize(..=record.len())).collect();
     places.sort_unstable();
-    let (mut disk, mut owed, mut got, mut done) = (Disk::new(lies), BTreeSet::new(), BTreeSet::new(), 0);
-    let mut cuts = Vec::new();
-    for at in places {
+    places
+}
+
+/// Cuts a record at these places, that began with this disk. One after the other: a disk is large.
+fn cuts(disk: Disk, record: &[Event], places: Vec<usize>) -> impl Iterator<Item = Cut> {
+    let (mut disk, mut owed, mut got, mut done) = (disk, BTreeSet::new(), BTreeSet::new(), 0);
+    places.into_iter().map(move |at| {
         for event in &record[done..at] {
             match event {
                 Event::Act(act) => disk.take(act),
@@ -140,17 +145,72 @@ fn cuts(record: &[Event], count: usize, lies: bool) -> Vec<Cut> {
         }
         done = at;
         let owed = owed.difference(&got).copied().collect();
-        cuts.push(Cut { at, disk: disk.clone(), owed, seed: fastrand::u64(..) });
-    }
-    cuts
+        Cut { at, disk: disk.clone(), owed, seed: fastrand::u64(..) }
+    })
 }
 
 impl Cut {
+    /// Makes what the disk has in a folder.
+    fn make(&self, folder: &Path) {
+        self.disk.after_a_cut(folder, &mut fastrand::Rng::with_seed(self.seed));
+    }
+
     /// A folder with what the disk has.
-    fn made(&self) -> (tempfile::TempDir, u64) {
+    fn made(&self) -> TempDir {
         let folder = tempfile::tempdir().unwrap();
-        self.disk.after_a_cut(folder.path(), &mut fastrand::Rng::with_seed(self.seed));
-        (folder, self.seed)
+        self.make(folder.path());
+        folder
+    }
+
+    /// All that is owed is in a folder.
+    fn holds(&self, folder: &TempDir) {
+        let found = found(folder.path()).unwrap_or_else(|e| panic!("cut {}, seed {}: {e}", self.at, self.seed));
+        let lost: Vec<_> = self.owed.difference(&found).collect();
+        assert!(lost.is_empty(), "cut {}, seed {}: {} are lost: {lost:?}", self.at, self.seed, lost.len());
+    }
+
+    /// The gateway starts on what the cut has left. Returns what it does then, and the disk before.
+    async fn starts_again(&self) -> (Vec<Event>, Disk) {
+        let faults = Faults::new();
+        let wrapper = faults.recording();
+        let wrapper: Vec<_> = wrapper.iter().map(String::as_str).collect();
+        let mut gateway = Gateway::start_under(&wrapper, &config(port::free()));
+        gateway.ready().await;
+        self.replace(&mut gateway).await;
+        let before = record::read(&faults.log()).len();
+        let disk = Disk::of(gateway.folder());
+        gateway.start_again().await;
+        gateway.kill().await;
+        (record::read(&faults.log()).split_off(before), disk)
+    }
+
+    /// The gateway starts on what the cut has left, and all that it owes comes to the cloud.
+    async fn arrives(&self) {
+        let notes = tempfile::NamedTempFile::new().unwrap();
+        let mut cloud = Cloud::new(Notes::to(notes.path()));
+        let mut gateway = Gateway::start(&config(cloud.port())).await;
+        self.replace(&mut gateway).await;
+        cloud.back().await;
+        gateway.start_again().await;
+        let (end, mut got) = (Instant::now() + PATIENCE, BTreeSet::new());
+        while !self.owed.is_subset(&got) {
+            assert!(Instant::now() < end, "cut {}: {} of {} came", self.at, got.len(), self.owed.len());
+            got.extend(cloud.got());
+            sleep(Duration::from_millis(10)).await;
+        }
+        status::empty(&gateway).await;
+    }
+
+    /// Stops a gateway, and puts what the cut has left in the place of its files.
+    async fn replace(&self, gateway: &mut Gateway) {
+        gateway.stop().await;
+        for file in std::fs::read_dir(gateway.folder()).unwrap() {
+            let path = file.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "toml") {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        self.make(gateway.folder());
     }
 }
 
@@ -195,28 +255,4 @@ fn check_order(names: &[Name]) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// Starts the gateway on what a cut has left, and waits until all that it owes is at the cloud.
-async fn arrives(cut: &Cut) {
-    let notes = tempfile::NamedTempFile::new().unwrap();
-    let mut cloud = Cloud::new(Notes::to(notes.path()));
-    let mut gateway = Gateway::start(&config(cloud.port())).await;
-    gateway.stop().await;
-    for file in std::fs::read_dir(gateway.folder()).unwrap() {
-        let path = file.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "toml") {
-            std::fs::remove_file(path).unwrap();
-        }
-    }
-    cut.disk.after_a_cut(gateway.folder(), &mut fastrand::Rng::with_seed(cut.seed));
-    cloud.back().await;
-    gateway.start_again().await;
-    let (end, mut got) = (Instant::now() + PATIENCE, BTreeSet::new());
-    while !cut.owed.is_subset(&got) {
-        assert!(Instant::now() < end, "cut {}, {}: {} of {} came", cut.at, cut.seed, got.len(), cut.owed.len());
-        got.extend(cloud.got());
-        sleep(Duration::from_millis(10)).await;
-    }
-    status::empty(&gateway).await;
 }

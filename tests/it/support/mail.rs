@@ -10,7 +10,7 @@ use super::{Process, Watcher, python};
 /// How many topics a [`Load`] publishes on.
 pub const TOPICS: usize = 4;
 
-/// How the topic of a device ends whose readings are numbers.
+/// How the topic of a device ends whose readings are numbers, from 1 up.
 pub const READINGS: &str = "/count";
 
 /// A paho client that publishes the numbers from 0 up on `PREFIX/0` to `PREFIX/3`, at QoS 1, and sends again what was not
@@ -102,8 +102,9 @@ impl Collector {
     /// Takes the next message, and gives its topic.
     pub async fn take(&mut self) -> String {
         let (topic, number) = self.next().await;
-        let first = !self.seen.contains_key(&topic);
-        self.seen.entry(topic.clone()).or_default().add(number, first && topic.ends_with(READINGS), &topic);
+        let first = u32::from(topic.ends_with(READINGS));
+        let new = || Series { next: first, ..Series::default() };
+        self.seen.entry(topic.clone()).or_insert_with(new).add(number, &topic);
         topic
     }
 
@@ -143,11 +144,7 @@ impl Collector {
 }
 
 impl Series {
-    /// `begins`: numbers before this one are nobody's.
-    fn add(&mut self, number: u32, begins: bool, topic: &str) {
-        if begins {
-            self.next = number;
-        }
+    fn add(&mut self, number: u32, topic: &str) {
         assert!(!self.gaps.iter().any(|gap| gap.contains(&number)), "{topic}: {number} came after {}", self.next - 1);
         if number < self.next {
             self.again += 1;

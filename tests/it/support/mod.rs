@@ -15,6 +15,7 @@ pub mod node;
 pub mod port;
 pub mod process;
 pub mod python;
+pub mod rabbit;
 pub mod status;
 pub mod watcher;
 
@@ -29,4 +30,5 @@ pub use line::Line;
 pub use mail::{Collector, Load};
 pub use modbus::{ModbusClient, ModbusServer};
 pub use process::Process;
+pub use rabbit::RabbitCluster;
 pub use watcher::Watcher;

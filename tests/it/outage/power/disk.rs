@@ -5,6 +5,7 @@
 //! the folder was synced.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use fastrand::Rng;
@@ -64,6 +65,19 @@ impl Disk {
             changes: Vec::new(),
             inodes: BTreeMap::new(),
         }
+    }
+
+    /// One on which everything in this folder is synced.
+    pub fn of(folder: &Path) -> Self {
+        let mut disk = Self::new(false);
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            disk.inodes.insert(entry.metadata().unwrap().ino(), disk.files.len());
+            disk.names.insert(entry.file_name().into_string().unwrap(), disk.files.len());
+            disk.files.push(Content { synced: std::fs::read(entry.path()).unwrap(), since: Vec::new() });
+        }
+        disk.kept = disk.names.clone();
+        disk
     }
 
     /// Does what was done.
