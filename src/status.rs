@@ -265,6 +265,12 @@ pub fn status_topic(gateway: &str) -> String {
     format!("fieldpost/{gateway}/status")
 }
 
+/// A topic of the local broker about an uplink of `gateway`: `status` says whether it is there, and a message on
+/// `republish` makes it send again what is retained.
+pub fn uplink_topic(gateway: &str, uplink: &str, what: &str) -> String {
+    format!("fieldpost/{gateway}/uplink/{uplink}/{what}")
+}
+
 /// The topic on which `gateway` says whether its clock is to be trusted, retained: [`SYNCED`] or [`UNSYNCED`].
 pub fn clock_topic(gateway: &str) -> String {
     format!("fieldpost/{gateway}/clock")
@@ -318,6 +324,10 @@ pub struct Store {
     pub oldest: Option<Moment>,
     /// Transactions since the start.
     pub commits: u64,
+    /// Bytes written to the disk since the start, and how many that are in a day at the rate of the last hour; none where
+    /// the system does not count them, or not yet.
+    pub written: Option<u64>,
+    pub written_per_day: Option<u64>,
     /// Entries dropped since the start, by age or for want of room.
     pub dropped: u64,
     /// The same by cause.

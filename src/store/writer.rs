@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::age::{Horizon, Run};
+use super::age::Horizon;
 use super::answer::Answer;
 use super::books::Books;
 use super::file::{Owned, damaged, explain};
@@ -17,6 +17,7 @@ use super::loss::Dropped;
 use super::page::Page;
 use super::space::Space;
 use super::tables::{Bounds, Tables};
+use super::wear::{Wear, Written};
 use super::{Batch, EntryId, Event, QueueId, Recovered, Session};
 use crate::backoff::Backoff;
 use crate::clock::Moment;
@@ -48,7 +49,6 @@ pub(super) struct Writer {
     books: Books,
     /// The sessions after it: what a damaged database may have lost of them is put back.
     sessions: BTreeMap<QueueId, Session>,
-    run: Run,
     owned: Owned,
     bounds: Bounds,
     inbox: Receiver<Request>,
@@ -63,6 +63,8 @@ pub(super) struct Writer {
     dropped: Dropped,
     /// The room on the disk.
     space: Space,
+    /// What is written to it.
+    wear: Wear,
     /// The queues of which the broker was told that they take nothing new.
     full: Vec<QueueId>,
     /// When to try again, after a failure.
@@ -99,7 +101,6 @@ impl Writer {
     ) -> Self {
         let mut writer = Self {
             sessions: recovered.sessions.iter().map(|(session, _)| (session.queue, session.clone())).collect(),
-            run: Run::new(recovered.next_id, bounds.age),
             books: Books::default(),
             tables: Some(tables),
             owned,
@@ -112,6 +113,7 @@ impl Writer {
             loads: VecDeque::new(),
             dropped: Dropped::default(),
             space,
+            wear: Wear::default(),
             full: Vec::new(),
             retry: None,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
@@ -151,6 +153,7 @@ impl Writer {
                 if Instant::now() >= sweep {
                     sweep = Instant::now() + SWEEP;
                     done = done.and_then(|()| self.expire());
+                    self.shrink();
                 }
                 let read = self.load();
                 let cleaned = if idle { self.clean() } else { Ok(()) };
@@ -306,14 +309,26 @@ impl Writer {
         Ok(())
     }
 
+    /// Gives the disk back what a long outage has taken. That it cannot be done now is no trouble.
+    fn shrink(&mut self) {
+        if self.has_waste() || self.space.is_short() {
+            return;
+        }
+        let owed = self.answer.owed();
+        match self.tables.as_ref().map(Tables::shrink) {
+            Some(Ok(bytes)) if bytes > 0 => tracing::info!("the store's file is {} smaller", Size(bytes)),
+            Some(Err(e)) => tracing::debug!("the store's file cannot be made smaller now: {}", explain(&e)),
+            _ => {}
+        }
+        drop(owed);
+    }
+
     fn has_waste(&self) -> bool {
         self.tables.as_ref().is_some_and(|tables| tables.books.waste)
     }
 
-    fn horizon(&mut self) -> Horizon {
-        let books = self.tables.as_ref().map_or(&self.books, |tables| &tables.books);
-        self.run.mark(books.next_id, Instant::now());
-        self.run.horizon(Moment::now())
+    fn horizon(&self) -> Horizon {
+        Horizon { now: Moment::now(), age: self.bounds.age }
     }
 
     /// Tries the rest until it is written, or for a while if the disk takes nothing.
@@ -415,7 +430,8 @@ impl Writer {
         }
     }
 
-    fn report(&self, change: impl FnOnce(&mut status::Store)) {
+    fn report(&mut self, change: impl FnOnce(&mut status::Store)) {
+        let written = self.wear.look(Instant::now());
         let oldest = self.tables.as_ref().and_then(|tables| tables.oldest().ok().flatten());
         self.reporter.send_modify(|status| {
             if let Some(tables) = &self.tables {
@@ -426,6 +442,9 @@ impl Writer {
                 status.oldest = oldest;
             }
             status.refusing = self.full.len();
+            if let Some(Written { bytes, per_day }) = written {
+                (status.written, status.written_per_day) = (Some(bytes), per_day);
+            }
             change(status);
         });
     }
