@@ -220,9 +220,10 @@ mod tests {
     #[test]
     fn a_command_that_waited_is_late() {
         let now = Moment::now();
-        let command = |waited: u64, expiry| {
-            let uptime = now.uptime.map(|uptime| Uptime(uptime.0 + FRESH + FRESH));
-            let at = Moment { uptime: uptime.map(|later| Uptime(later.0 - Duration::from_secs(waited))), ..now };
+        let command = |waited: i64, expiry| {
+            let moved = |uptime: Uptime, seconds: i64| Uptime::of(uptime.millis() + 1000 * seconds);
+            let uptime = now.uptime.map(|uptime| moved(uptime, 60));
+            let at = Moment { uptime: uptime.map(|later| moved(later, -waited)), ..now };
             let properties = Properties { expiry, ..Properties::default() };
             let message = Message { at, properties: Some(Box::new(properties)), ..Message::new("t/set", "1") };
             is_late(&message, Moment { uptime, ..now })
