@@ -13,6 +13,7 @@ mod install;
 mod uplink;
 mod bridge;
 mod outage;
+mod replay;
 mod clock;
 mod cluster;
 mod clouds;
