@@ -122,7 +122,6 @@ fn bus(bus: &Bus) -> Row {
 
 const UPLINKS: &[Column] = &[
     Column::text("Uplink"),
-    Column::text("Line"),
     Column::text("State"),
     Column::figure("For"),
     Column::figure("Waiting"),
@@ -133,6 +132,7 @@ const UPLINKS: &[Column] = &[
     Column::figure("Received"),
     Column::figure("Refused"),
     Column::figure("Dropped"),
+    Column::text("Line"),
 ];
 
 fn uplink(joined: &UplinkQueue) -> Row {
@@ -143,7 +143,6 @@ fn uplink(joined: &UplinkQueue) -> Row {
         tone: Tone::of(&uplink.state),
         cells: vec![
             Cell::plain(&*uplink.name).note(&*uplink.url),
-            safety(uplink),
             Cell::state(&uplink.state, "connected", "not connected"),
             Cell::age(uplink.since, words::NONE),
             queue.as_ref().map_or_else(none, waiting),
@@ -154,6 +153,7 @@ fn uplink(joined: &UplinkQueue) -> Row {
             Cell::number(uplink.received),
             Cell::loss(uplink.refused).note(reasons(uplink)),
             queue.as_ref().map_or_else(none, |queue| dropped(queue.dropped, &queue.causes)),
+            safety(uplink),
         ],
     }
 }
