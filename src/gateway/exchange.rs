@@ -219,13 +219,12 @@ mod tests {
 
     #[test]
     fn a_command_that_waited_is_late() {
-        let now = Moment::now();
+        let now = Moment { uptime: Some(Uptime::of(60_000)), ..Moment::now() };
         let command = |waited: u64, expiry| {
-            let uptime = now.uptime.map(|uptime| Uptime(uptime.0 + FRESH + FRESH));
-            let at = Moment { uptime: uptime.map(|later| Uptime(later.0 - Duration::from_secs(waited))), ..now };
+            let at = now.before(Duration::from_secs(waited));
             let properties = Properties { expiry, ..Properties::default() };
             let message = Message { at, properties: Some(Box::new(properties)), ..Message::new("t/set", "1") };
-            is_late(&message, Moment { uptime, ..now })
+            is_late(&message, now)
         };
         assert!(!command(0, None) && !command(10, None) && command(11, None));
         assert!(!command(1, Some(2)) && command(2, Some(2)));
