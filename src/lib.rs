@@ -25,6 +25,7 @@
 pub mod backoff;
 pub mod clock;
 pub mod message;
+pub mod rate;
 pub mod reading;
 pub mod record;
 pub mod secret;

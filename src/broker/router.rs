@@ -40,6 +40,7 @@ use super::complaints::Complaints;
 use super::keys::ByKey;
 use super::order::{Order, Outcome};
 use super::queue::{Bound, QueueFull};
+use super::replay::Replay;
 use super::retained::Retained;
 use super::session::{LinkId, Session};
 use super::topics::{SessionKey, Topics};
@@ -62,8 +63,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// What happens to the router.
 #[derive(Debug)]
 pub enum Event {
-    /// A connection was opened; `own` when it is one of the gateway's parts, with the bytes that it takes unacknowledged.
-    Opened { link: LinkId, own: Option<usize> },
+    /// A connection was opened; `own` when it is one of the gateway's parts, with how that reads.
+    Opened { link: LinkId, own: Option<Replay> },
     /// A packet came.
     Packet { link: LinkId, packet: Packet },
     /// The connection has written this many bytes of messages to its wire.
@@ -180,6 +181,8 @@ pub struct Router {
     durable: EntryId,
     /// Sessions whose next delivery waits for that.
     waiting: BTreeSet<SessionKey>,
+    /// Sessions whose backlog goes on at this time.
+    paced: BTreeMap<SessionKey, Instant>,
     topics: Topics,
     retained: Retained,
     tail: Tail<Waiter>,
@@ -218,7 +221,7 @@ pub struct Router {
 
 #[derive(Clone, Copy, Debug)]
 struct Link {
-    own: Option<usize>,
+    own: Option<Replay>,
     session: Option<SessionKey>,
 }
 
@@ -240,6 +243,7 @@ impl Router {
             next_entry: recovered.next_id.max(EntryId(1)),
             durable: EntryId(recovered.next_id.0.saturating_sub(1)),
             waiting: BTreeSet::new(),
+            paced: BTreeMap::new(),
             topics: Topics::default(),
             retained: Retained::default(),
             tail: Tail::default(),
@@ -310,6 +314,7 @@ impl Router {
                 self.pay_all(now, effects);
                 self.deadlines(now, effects);
                 self.measure();
+                self.sessions.values_mut().for_each(|session| session.look(now.instant));
                 self.tell_losses(now);
                 if now.instant - self.swept >= SWEEP_EVERY {
                     self.swept = now.instant;
@@ -350,18 +355,19 @@ impl Router {
         self.gone(link, now, effects);
     }
 
-    /// Hands a batch to the store when somebody waits for that: to be called when all that has come is applied. When
-    /// there will be one later, returns the time.
+    /// Does what is due, such as handing a batch to the store when somebody waits for that: to be called when all that
+    /// has come is applied. When there will be something later, returns the time.
     pub fn hurry(&mut self, now: Now, effects: &mut Effects) -> Option<Instant> {
+        let paced = self.go_on_paced(now, effects);
         if self.orders.is_waiting() {
             self.commit(now, effects);
         }
-        let at = self.tail.urgent_at(self.limits.commit, now.instant)?;
-        if at > now.instant {
-            return Some(at);
+        let urgent = self.tail.urgent_at(self.limits.commit, now.instant);
+        if urgent.is_some_and(|at| at <= now.instant) {
+            self.commit(now, effects);
+            return paced;
         }
-        self.commit(now, effects);
-        None
+        [paced, urgent].into_iter().flatten().min()
     }
 
     fn committed(&mut self, dropped: &[(QueueId, Lost)], full: Vec<QueueId>, now: Now, effects: &mut Effects) {
@@ -435,6 +441,8 @@ impl Router {
             effects.close.push(link);
             self.gone(link, now, effects);
         }
+        let numbered = self.sessions.iter_mut().filter_map(|(key, s)| s.unreserve().then_some(*key));
+        self.unsaved.extend(numbered);
         self.commit(now, effects);
     }
 

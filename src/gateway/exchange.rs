@@ -212,19 +212,17 @@ mod tests {
     use super::*;
     use crate::broker;
     use crate::broker::access::Access;
-    use crate::clock::Uptime;
     use crate::mapping::{Route, payload, report};
     use crate::message::Properties;
     use crate::store::{self, Store};
 
     #[test]
     fn a_command_that_waited_is_late() {
-        let now = Moment { uptime: Some(Uptime::of(60_000)), ..Moment::now() };
-        let command = |waited: u64, expiry| {
-            let at = now.before(Duration::from_secs(waited));
+        let at = Moment::now();
+        let command = |waited, expiry| {
             let properties = Properties { expiry, ..Properties::default() };
             let message = Message { at, properties: Some(Box::new(properties)), ..Message::new("t/set", "1") };
-            is_late(&message, now)
+            is_late(&message, at.after(Duration::from_secs(waited)))
         };
         assert!(!command(0, None) && !command(10, None) && command(11, None));
         assert!(!command(1, Some(2)) && command(2, Some(2)));

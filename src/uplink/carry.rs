@@ -3,7 +3,7 @@
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Uplink;
@@ -87,6 +87,9 @@ impl Uplink {
                     Err(e) => return self.lost(pipe, &link, e.into()).await,
                 },
                 // A cloud that does not keep up is not sent more.
+                () = sleep_until(pipe.next_at().unwrap_or(life.sent)), if !unsent && pipe.next_at().is_some() => {
+                    pipe.go_on(&mut out);
+                }
                 packets = link.recv(), if !unsent && pipe.has_room() => match packets {
                     Some(packets) => {
                         if let Err(why) = packets.into_iter().try_for_each(|packet| pipe.local_sent(packet, &mut out)) {
@@ -157,12 +160,13 @@ impl Uplink {
     }
 
     fn report(&self, pipe: &Pipe) {
-        let Tally { sent, received, aside, pauses, acknowledged } = &pipe.tally;
+        let Tally { sent, received, aside, pauses, acknowledged, newest } = &pipe.tally;
         let refused = aside.values().sum();
         self.status.send_if_modified(|status| {
             let before = (status.sent, status.received, status.refused, status.pauses, status.acknowledged);
             let now = (*sent, *received, refused, *pauses, *acknowledged);
             (status.sent, status.received, status.refused, status.pauses, status.acknowledged) = now;
+            status.newest = *newest;
             if before.2 != refused {
                 status.aside.clone_from(aside);
             }

@@ -295,6 +295,7 @@ pub(super) fn status(message: Message, ack: &ConnAck, id: PacketId) -> Packet {
         message: Arc::new(message),
         topic_alias: None,
         subscription_ids: Vec::new(),
+        place: None,
     })
 }
 

@@ -5,24 +5,26 @@
 //! acknowledged it. While the cloud is away nobody reads the session, and its queue grows in the store.
 //!
 //! What `[uplink.NAME]` says is in [`config`] (`describe` puts it into words), its [`address`] and [`rules`]: which topics go,
-//! [`rename`] what they are called then, and [`way`] what becomes of a message, both ways, and what keeps it from coming round
-//! (all pure).
+//! [`rename`] what they are called then, and [`way`] what becomes of a message, both ways, and what keeps it from coming round;
+//! and [`mark`]: what is added to what goes (all pure).
 //!
 //! To the cloud: `turns` (which of its addresses is next, and when), `dial` (the way there, over a [`proxy`], `tls` and a
 //! `websocket`), `login` (a session of the connection), [`retained`] (what is sent to one that has lost its own), `carry` (the
 //! loop over both sides), `life` (whether the connection still lives) and `end` (how it ended).
 //!
-//! What becomes of each packet says the `pipe` (pure): what may not go up yet waits at its `gate`, what is under way is in
-//! `flight`, what the cloud keeps of it over connections is `kept`, what it will never have goes `aside`, and `strikes` are
-//! held against what it hangs up on.
+//! What becomes of each packet says the `pipe` (pure): what goes no faster than it may waits for its `pace`, what may not
+//! go up yet for other reasons at its `gate`, what is under way is in `flight`, what the cloud keeps of it over connections
+//! is `kept`, what it will never have goes `aside`, and `strikes` are held against what it hangs up on.
 
 pub mod address;
 pub mod config;
 mod describe;
+pub mod mark;
 pub mod rules;
 pub mod rename;
 pub mod way;
 pub mod retained;
+mod pace;
 mod pipe;
 mod dial;
 pub mod proxy;
@@ -124,7 +126,8 @@ impl Uplink {
 
     /// Carries until `stop`, connecting again whenever the cloud was lost.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut pipe = Pipe::new(self.config.way_of(self.gateway.clone(), self.name.clone()));
+        let way = self.config.way_of(self.gateway.clone(), self.name.clone());
+        let mut pipe = Pipe::new(way).with(self.config.mark, self.config.rate);
         let mut turns = Turns::new(self.config.url.0.len());
         loop {
             let (place, at) = turns.next();
@@ -177,8 +180,7 @@ impl Uplink {
             packets.push(Packet::Subscribe(Box::new(subscribe)));
             awaited += 1;
         }
-        let bytes = usize::try_from(self.config.window_bytes.0).unwrap_or(usize::MAX);
-        let mut link = self.broker.link_within(bytes).await;
+        let mut link = self.broker.link_as(self.config.replay()).await;
         link.send(packets).await;
         let mut early = Vec::new();
         while awaited > 0 {

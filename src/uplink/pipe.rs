@@ -9,17 +9,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tokio::time::Instant;
+
 use super::aside::{self, Asides};
 use super::end::End;
 use super::flight::{Flight, Leg};
 use super::gate::{Gate, Outward};
 use super::kept::{Begin, Kept};
+use super::mark::Mark;
+use super::pace::Pace;
 use super::rules::Retain;
 use super::strikes::{Ending, Strikes};
 use super::way::{Stay, Way};
 use crate::clock::Moment;
 use crate::message::{Message, QoS};
 use crate::mqtt::{Ack, ConnAck, Packet, PacketId, Publish, Reason};
+use crate::rate::Rate;
 
 /// Bytes from the cloud that may wait for the router.
 const MAX_WAITING: usize = 16 << 20;
@@ -44,6 +49,9 @@ pub(super) struct Pipe {
     open: BTreeSet<PacketId>,
     /// Those whose end the router was told on the cloud's behalf; its answer is for nobody.
     closing: BTreeSet<PacketId>,
+    mark: Mark,
+    /// What waits for its time to go up.
+    pace: Pace,
     /// Ending: nothing new goes up.
     draining: bool,
     /// The log has told of a message that is not carried over.
@@ -72,6 +80,8 @@ pub(super) struct Tally {
     /// How often the cloud took no more for a while.
     pub(super) pauses: u64,
     pub(super) acknowledged: Option<Moment>,
+    /// When the newest of those had entered.
+    pub(super) newest: Option<Moment>,
 }
 
 /// Packets to be sent, by side.
@@ -95,11 +105,18 @@ impl Pipe {
             offered: BTreeMap::new(),
             open: BTreeSet::new(),
             closing: BTreeSet::new(),
+            mark: Mark::None,
+            pace: Pace::new(None),
             draining: false,
             told: false,
             asides: Asides::default(),
             tally: Tally::default(),
         }
+    }
+
+    /// The same, with messages marked and sent no faster than that.
+    pub(super) fn with(self, mark: Mark, rate: Option<Rate>) -> Self {
+        Self { mark, pace: Pace::new(rate), ..self }
     }
 
     /// Both sides are connected anew, the cloud with these limits. Whether it `echoes` may differ each time.
@@ -108,6 +125,7 @@ impl Pipe {
         self.maximum_qos = cloud.maximum_qos;
         self.retain_available = cloud.retain_available;
         self.flight = Flight::new();
+        self.pace.clear();
         self.gate.begin(self.strikes.caution());
         self.acknowledged = false;
         self.kept.connected(cloud.session_present);
@@ -133,6 +151,7 @@ impl Pipe {
     /// Nothing new goes up from here on: what the local session sends now, it sends again next time.
     pub(super) fn drain(&mut self) {
         self.draining = true;
+        self.pace.clear();
         self.gate.clear();
     }
 
@@ -148,7 +167,7 @@ impl Pipe {
 
     /// Whether more from the local session finds room.
     pub(super) fn has_room(&self) -> bool {
-        self.gate.has_room()
+        self.gate.has_room() && self.pace.has_room()
     }
 
     /// Offers the router again what it had no room for.
@@ -156,6 +175,18 @@ impl Pipe {
         for offer in self.offered.values_mut().filter(|offer| offer.waits) {
             offer.waits = false;
             out.local.push(Packet::Publish(offer.publish.clone()));
+        }
+    }
+
+    /// When the next publish that waits for its time goes up; none while none waits.
+    pub(super) fn next_at(&self) -> Option<Instant> {
+        self.pace.next_at()
+    }
+
+    /// Sends up what has waited for its time.
+    pub(super) fn go_on(&mut self, out: &mut Out) {
+        while let Some(publish) = self.pace.next(Instant::now()) {
+            self.go_up(publish, out);
         }
     }
 
@@ -171,7 +202,10 @@ impl Pipe {
     /// When the connection to the cloud cannot go on; the text says why.
     pub(super) fn local_sent(&mut self, packet: Packet, out: &mut Out) -> Result<(), String> {
         match packet {
-            Packet::Publish(publish) => self.go_up(publish, out),
+            Packet::Publish(publish) => {
+                self.pace.push(publish);
+                self.go_on(out);
+            }
             // The session has handed the message over; the cloud's part of it is done.
             Packet::PubRel(ack) => out.local.push(Packet::PubComp(Ack::ok(ack.id))),
             Packet::PubAck(ack) | Packet::PubRec(ack) if ack.reason == Reason::QUOTA_EXCEEDED => {
@@ -267,7 +301,7 @@ impl Pipe {
         if self.draining {
             return;
         }
-        let Publish { id, dup, qos, retain, message, .. } = publish;
+        let Publish { id, dup, qos, retain, message, place, .. } = publish;
         let passage = match self.way.up(&message) {
             Ok(passage) => passage,
             Err(why) => {
@@ -285,9 +319,10 @@ impl Pipe {
             dup: dup && up > QoS::AtMostOnce,
             qos: up,
             retain: retain && self.retain_available && passage.retain == Retain::Keep,
-            message: self.way.sent(message, &passage),
+            message: place.iter().fold(self.way.sent(message, &passage), |message, place| self.mark.on(message, *place)),
             topic_alias: None,
             subscription_ids: Vec::new(),
+            place: None,
         };
         self.gate.push(Outward { publish: sent, local: (id, qos) });
         self.flow(out);
@@ -373,6 +408,7 @@ impl Pipe {
         } else {
             self.tally.sent += 1;
             self.tally.acknowledged = Some(Moment::now());
+            self.tally.newest = newer(self.tally.newest, leg.publish.message.at);
             acknowledge(ack.id, leg.local, out);
         }
         self.flow(out);
@@ -408,6 +444,11 @@ impl Pipe {
             tracing::warn!("the local broker refused a message from the cloud: {}", super::login::meaning(ack.reason));
         }
     }
+}
+
+/// The newer of two moments of entering.
+fn newer(known: Option<Moment>, entered: Moment) -> Option<Moment> {
+    Some(known.filter(|known| known.wall > entered.wall).unwrap_or(entered))
 }
 
 /// Tells the local session that a publish of its `qos` has arrived.

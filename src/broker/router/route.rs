@@ -91,6 +91,9 @@ impl Router {
         self.received += u64::from(!message.topic.starts_with("$SYS/"));
         self.find_matches(from, &message);
         let mut matches = std::mem::take(&mut self.matches);
+        if publisher.is_none() && self.is_stuck() {
+            self.give_up_oldest(now);
+        }
         let stuck = self.is_stuck();
         if stuck || !self.full.is_empty() {
             let kept = stuck && message.retain;
@@ -230,11 +233,17 @@ impl Router {
         let durable = session.durable.filter(|_| delivery.qos > QoS::AtMostOnce);
         if delivery.qos > QoS::AtMostOnce {
             delivery.seq = session.next_seq();
+            if session.reserve() {
+                self.unsaved.insert(key);
+            }
         }
         let open = durable.map(|queue| (queue, delivery.clone()));
-        let entry = Queued { id, message: message.clone(), delivery };
+        let entry = Queued { id, message: message.clone(), delivery, historical: false };
         match durable {
-            Some(_) => session.queue.push_durable(entry, bound),
+            Some(_) => {
+                let lost = session.queue.push_durable(entry, bound);
+                self.lost(key, lost, Cause::TooSlow);
+            }
             None if session.connection.is_none() => {} // QoS 0 is not kept for those who are away
             None => {
                 if !session.queue.push(entry, bound) {

@@ -135,6 +135,7 @@ fn random_publish(r: &mut Rng, version: Version, peer: Peer) -> Publish {
         message: Arc::new(message),
         topic_alias: None,
         subscription_ids: (0..ids).map(|_| r.u32(1..300_000)).collect(),
+        place: None,
     }
 }
 

@@ -24,6 +24,7 @@ fn publish(n: u16, qos: QoS, topic: &str) -> Publish {
         message: Arc::new(Message::retained(topic, "1")),
         topic_alias: None,
         subscription_ids: vec![9],
+        place: None,
     }
 }
 

@@ -27,6 +27,7 @@ fn publish(message: Message, number: u16) -> Publish {
         message: Arc::new(message),
         topic_alias: None,
         subscription_ids: Vec::new(),
+        place: None,
     }
 }
 
