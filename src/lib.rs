@@ -31,6 +31,7 @@ pub mod record;
 pub mod secret;
 pub mod status;
 pub(crate) mod tls;
+pub mod trail;
 pub mod units;
 pub(crate) mod websocket;
 

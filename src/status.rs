@@ -272,6 +272,12 @@ pub fn status_topic(gateway: &str) -> String {
     format!("fieldpost/{gateway}/status")
 }
 
+/// A topic of the local broker about an uplink of `gateway`: `status` says whether it is there, and a message on
+/// `republish` makes it send again what is retained.
+pub fn uplink_topic(gateway: &str, uplink: &str, what: &str) -> String {
+    format!("fieldpost/{gateway}/uplink/{uplink}/{what}")
+}
+
 /// The topic on which `gateway` says whether its clock is to be trusted, retained: [`SYNCED`] or [`UNSYNCED`].
 pub fn clock_topic(gateway: &str) -> String {
     format!("fieldpost/{gateway}/clock")

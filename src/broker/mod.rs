@@ -75,7 +75,7 @@ impl Broker {
         pulse: status::Pulse,
     ) -> (Self, watch::Receiver<status::Broker>, impl Future<Output = ()> + Send + use<>) {
         let limits = config.limits(commit);
-        let mut router = Router::new(limits, access, recovered, now());
+        let mut router = Router::new(limits, access, recovered, now()).of(config.gateway.clone());
         router.set_classes(store.classes());
         let (inputs, receiver) = mpsc::channel(EVENTS);
         let (status, watch) = watch::channel(status::Broker::default());

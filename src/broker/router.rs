@@ -7,9 +7,9 @@
 //! Its doings stand in files of their own, in the order of a message's way: [`connect`](self::connect) (sessions come and
 //! go), [`subscribe`], [`incoming`] (what clients publish, and what they are told), [`route`] (to whom it goes),
 //! [`matching`] (who wants it), [`deliver`] (it goes out and is acknowledged). Beside that way: [`will`], [`retain`]
-//! (retained messages for new subscriptions), [`share`] (what a member of a share leaves behind), [`room`] (how much may
-//! wait, and who lost what), [`recover`] (what the store's last run left), [`report`] and [`order`] (what the command line
-//! asks for).
+//! (retained messages for new subscriptions), [`ring`] (what other gateways bring), [`share`] (what a member of a share
+//! leaves behind), [`room`] (how much may wait, and who lost what), [`recover`] (what the store's last run left), [`report`]
+//! and [`order`] (what the command line asks for).
 
 mod connect;
 mod deliver;
@@ -19,6 +19,7 @@ pub mod order;
 mod recover;
 mod report;
 mod retain;
+mod ring;
 mod room;
 mod route;
 mod share;
@@ -167,6 +168,8 @@ struct Publisher {
 pub struct Router {
     limits: Limits,
     access: Arc<Access>,
+    /// The id of the gateway that it is of, if that is known.
+    gateway: Option<Arc<str>>,
     links: ByKey<LinkId, Link>,
     sessions: ByKey<SessionKey, Session>,
     by_client: HashMap<Arc<str>, SessionKey>,
@@ -230,6 +233,7 @@ impl Router {
             losses: Losses::default(),
             limits,
             access,
+            gateway: None,
             links: ByKey::default(),
             sessions: ByKey::default(),
             by_client: HashMap::new(),
@@ -265,6 +269,12 @@ impl Router {
         };
         router.recover(recovered, now);
         router
+    }
+
+    /// The same, of the gateway with this id: what has been there before is not let in again.
+    #[must_use]
+    pub fn of(self, gateway: Option<Arc<str>>) -> Self {
+        Self { gateway, ..self }
     }
 
     /// Which messages outlive others from now on, when something has to give way.

@@ -27,6 +27,8 @@ pub struct Session {
     pub client_id: Arc<str>,
     /// As whom its client connected.
     pub user: Option<Arc<str>>,
+    /// The gateway whose uplink it is, as far as that is known.
+    pub gateway: Option<Arc<str>>,
     /// Its queue in the store, when it outlives its connection.
     pub durable: Option<QueueId>,
     /// Session expiry interval, in seconds; `u32::MAX` never expires.
@@ -136,6 +138,7 @@ impl Session {
         Self {
             client_id,
             user: None,
+            gateway: None,
             durable: None,
             expiry: 0,
             connection: None,

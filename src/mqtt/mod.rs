@@ -115,6 +115,8 @@ pub struct Connect {
     /// Whether the peer wants reason strings (request problem information); 3.1.1 has none.
     pub problem_info: bool,
     pub authentication_method: Option<Arc<str>>,
+    /// Before MQTT 5: it says that it is a bridge, as Mosquitto's do, and so gets nothing back that it brought.
+    pub bridge: bool,
 }
 
 impl Connect {
@@ -134,6 +136,7 @@ impl Connect {
             topic_alias_maximum: 0,
             problem_info: true,
             authentication_method: None,
+            bridge: false,
         }
     }
 }

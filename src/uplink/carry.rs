@@ -13,7 +13,7 @@ use super::login::{Cloud, status};
 use super::pipe::{Out, Pipe, Tally};
 use crate::broker::Link;
 use crate::mqtt::wire::Error;
-use crate::mqtt::{Packet, Reason};
+use crate::mqtt::{Packet, Reason, RetainHandling};
 
 /// How often the status is reported and the connection looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -27,16 +27,16 @@ impl Uplink {
     /// # Errors
     /// Why the connection ended.
     pub(super) async fn carry(&self, cloud: Cloud, pipe: &mut Pipe, stop: &CancellationToken) -> Result<(), End> {
-        let Cloud { mut reader, mut writer, ack, early } = cloud;
+        let Cloud { mut reader, mut writer, ack, early, echoes, retained } = cloud;
         let window = ack.receive_maximum.min(NonZeroU16::new(self.config.window).unwrap_or(NonZeroU16::MAX));
         let gone = || End::from("the local broker closed its connection".to_owned());
-        let (mut link, waiting) = self.open(window).await.ok_or_else(gone)?;
+        let (mut link, waiting) = self.open(window, retained).await.ok_or_else(gone)?;
         self.up();
 
         let keep_alive = ack.server_keep_alive.map_or(self.config.keep_alive.0, |s| Duration::from_secs(s.into()));
         let mut life = Life::new(keep_alive, self.config.stuck.0, TICK);
         let mut out = Out::default();
-        pipe.connected(&ack, &mut out);
+        pipe.connected(&ack, echoes, &mut out);
         let begun = early.into_iter().try_for_each(|packet| pipe.cloud_sent(packet, &mut out));
         let begun = begun.and_then(|()| {
             let mut waiting = waiting.into_iter();
@@ -105,6 +105,12 @@ impl Uplink {
                     }
                     Err(e) => return self.lost(pipe, &link, e.into()).await,
                 },
+                () = self.republish.notified(), if end.is_none() => {
+                    if let Some(subscribe) = self.subscribe(RetainHandling::Send) {
+                        tracing::info!("uplink {}: what is retained here goes up", self.name);
+                        out.local.push(Packet::Subscribe(Box::new(subscribe)));
+                    }
+                }
                 _ = tick.tick() => {
                     self.pulse.beat();
                     self.report(pipe);

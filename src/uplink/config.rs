@@ -1,6 +1,7 @@
 //! `[uplink.NAME]`: which cloud broker, who we are to it, and what is carried over.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::Error;
@@ -9,7 +10,9 @@ use serde::{Deserialize, Deserializer};
 use super::address::Addresses;
 use super::mark::Mark;
 use super::proxy::Proxy;
-use super::rules::Rule;
+use super::retained::SendRetained;
+use super::rules::{self, Rule};
+use super::way::{Trail, Way};
 use crate::broker::replay::{Precedence, Replay};
 use crate::mqtt::Version;
 use crate::rate::Rate;
@@ -28,11 +31,23 @@ pub struct Config {
     /// What the cloud knows us by; `GATEWAY-NAME` when none is set.
     pub client_id: Option<String>,
     /// What goes up. The first rule that matches a topic decides.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "rules::read_up")]
     pub publish: Vec<Rule>,
     /// What comes down; nothing else does.
     #[serde(default)]
     pub subscribe: Vec<Rule>,
+    /// When the retained messages of the local broker go up although they have not changed.
+    #[serde(default)]
+    pub send_retained: SendRetained,
+    /// Whether messages are marked on their way up, so that none comes round.
+    #[serde(default)]
+    pub trail: Trail,
+    /// Whether a cloud of MQTT 3.1.1 is told that we are a bridge, so that it sends nothing back that we brought.
+    #[serde(default = "yes")]
+    pub bridge: bool,
+    /// The other uplinks to the same cloud, by name, as the whole config shows.
+    #[serde(skip)]
+    pub siblings: Vec<Arc<str>>,
     /// `"5"` or `"3.1.1"`.
     #[serde(default)]
     pub protocol: Protocol,
@@ -115,6 +130,20 @@ impl<'de> Deserialize<'de> for Config {
 }
 
 impl Config {
+    /// The way to this cloud from `gateway`, by the uplink of that `name`. Before MQTT 5 it echoes, unless it turns out to
+    /// know bridges.
+    pub fn way_of(&self, gateway: Arc<str>, uplink: Arc<str>) -> Way {
+        let five = self.protocol == Protocol::V5;
+        // Another gateway knows whose uplink this is by its status, unless that is set otherwise.
+        let trail = match self.trail {
+            Trail::Auto if self.status.is_some() => Trail::Always,
+            trail => trail,
+        };
+        let (up, down) = (self.publish.as_slice().into(), self.subscribe.as_slice().into());
+        let siblings = self.siblings.as_slice().into();
+        Way { gateway, uplink, siblings, up, down, trail, five, echoes: !five }
+    }
+
     /// How the local session is read.
     pub(super) fn replay(&self) -> Replay {
         Replay {
@@ -165,11 +194,21 @@ impl Config {
                     .into(),
             );
         }
+        if self.send_retained == SendRetained::WhenLost && self.status.as_deref() == Some("") {
+            return Err("`send-retained = \"when-lost\"` needs `status`: by it we see what the cloud has kept".into());
+        }
+        if !self.bridge && self.protocol == Protocol::V5 {
+            return Err("`bridge` is for `protocol = \"3.1.1\"`: MQTT 5 has a way of its own, No Local".into());
+        }
         if let Some(topic) = self.status.as_ref().filter(|topic| !topic.is_empty()) {
             crate::mqtt::topic::check_name(topic).map_err(|e| format!("`status` is no topic: {e}"))?;
         }
         Ok(())
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn keep_alive() -> Period {
@@ -305,6 +344,8 @@ mod tests {
             ("url = \"mqtt://a\"\nmark = \"properties\"\nprotocol = \"3.1.1\"", "needs MQTT 5"),
             ("url = \"mqtt://a\"\nmark = \"xml\"", "`properties`"),
             ("url = \"mqtt://a\"\nstatus = \"a/#\"", "`status` is no topic"),
+            ("url = \"mqtt://a\"\nstatus = \"\"\nsend-retained = \"when-lost\"", "needs `status`"),
+            ("url = \"mqtt://a\"\nbridge = false", "MQTT 5 has a way of its own"),
         ] {
             let error = read(text).expect_err(text);
             assert!(error.contains(part), "{text}: {error}");

@@ -8,7 +8,6 @@
 //! what the router cannot take for now waits here and is offered again, as the cloud would take a refusal for final.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use tokio::time::Instant;
 
@@ -19,11 +18,12 @@ use super::gate::{Gate, Outward};
 use super::kept::{Begin, Kept};
 use super::mark::Mark;
 use super::pace::Pace;
-use super::rules::{Rule, route};
+use super::rules::Retain;
 use super::strikes::{Ending, Strikes};
+use super::way::{Stay, Way};
 use crate::clock::Moment;
 use crate::message::{Message, QoS};
-use crate::mqtt::{Ack, ConnAck, Packet, PacketId, Publish, Reason, topic};
+use crate::mqtt::{Ack, ConnAck, Packet, PacketId, Publish, Reason};
 use crate::rate::Rate;
 
 /// Bytes from the cloud that may wait for the router.
@@ -32,10 +32,7 @@ const MAX_WAITING: usize = 16 << 20;
 /// The state between the two sides.
 #[derive(Debug)]
 pub(super) struct Pipe {
-    up: Arc<[Rule]>,
-    down: Arc<[Rule]>,
-    /// The cloud sends us back what we publish on topics that we are subscribed to.
-    echoes: bool,
+    way: Way,
     maximum_qos: QoS,
     retain_available: bool,
     /// What has to wait before it goes up, what is on its way, and what is held against the first of it.
@@ -57,6 +54,8 @@ pub(super) struct Pipe {
     pace: Pace,
     /// Ending: nothing new goes up.
     draining: bool,
+    /// The log has told of a message that is not carried over.
+    told: bool,
     asides: Asides,
     pub(super) tally: Tally,
 }
@@ -93,11 +92,9 @@ pub(super) struct Out {
 }
 
 impl Pipe {
-    pub(super) fn new(up: Arc<[Rule]>, down: Arc<[Rule]>, echoes: bool) -> Self {
+    pub(super) fn new(way: Way) -> Self {
         Self {
-            up,
-            down,
-            echoes,
+            way,
             maximum_qos: QoS::ExactlyOnce,
             retain_available: true,
             gate: Gate::new(),
@@ -111,6 +108,7 @@ impl Pipe {
             mark: Mark::None,
             pace: Pace::new(None),
             draining: false,
+            told: false,
             asides: Asides::default(),
             tally: Tally::default(),
         }
@@ -121,8 +119,9 @@ impl Pipe {
         Self { mark, pace: Pace::new(rate), ..self }
     }
 
-    /// Both sides are connected anew, the cloud with these limits.
-    pub(super) fn connected(&mut self, cloud: &ConnAck, out: &mut Out) {
+    /// Both sides are connected anew, the cloud with these limits. Whether it `echoes` may differ each time.
+    pub(super) fn connected(&mut self, cloud: &ConnAck, echoes: bool, out: &mut Out) {
+        self.way.echoes = echoes;
         self.maximum_qos = cloud.maximum_qos;
         self.retain_available = cloud.retain_available;
         self.flight = Flight::new();
@@ -303,28 +302,24 @@ impl Pipe {
             return;
         }
         let Publish { id, dup, qos, retain, message, place, .. } = publish;
-        let Some((topic, most)) = route(&self.up, &message.topic) else {
-            // It entered the queue under a rule that the config no longer has.
-            tracing::debug!("{} no longer goes to the cloud", message.topic);
-            if let Some(id) = id {
-                acknowledge(id, qos, out);
+        let passage = match self.way.up(&message) {
+            Ok(passage) => passage,
+            Err(why) => {
+                // It entered the queue under a rule that the config no longer has, or it would come round.
+                self.stays(&message, &why);
+                if let Some(id) = id {
+                    acknowledge(id, qos, out);
+                }
+                return;
             }
-            return;
         };
-        if self.echoes && route(&self.down, &topic).is_some() {
-            tracing::debug!("{topic} comes down, and so does not go up: the cloud would send it back");
-            if let Some(id) = id {
-                acknowledge(id, qos, out);
-            }
-            return;
-        }
-        let up = qos.min(most).min(self.maximum_qos);
+        let up = qos.min(passage.qos).min(self.maximum_qos);
         let sent = Publish {
             id: id.filter(|_| up > QoS::AtMostOnce),
             dup: dup && up > QoS::AtMostOnce,
             qos: up,
-            retain: retain && self.retain_available,
-            message: place.iter().fold(renamed(message, topic.clone()), |message, place| self.mark.on(message, *place)),
+            retain: retain && self.retain_available && passage.retain == Retain::Keep,
+            message: place.iter().fold(self.way.sent(message, &passage), |message, place| self.mark.on(message, *place)),
             topic_alias: None,
             subscription_ids: Vec::new(),
             place: None,
@@ -360,23 +355,25 @@ impl Pipe {
     }
 
     fn come_down(&mut self, publish: Publish, out: &mut Out) {
-        let deep = topic::is_too_deep(&publish.message.topic);
-        let Some((topic, _)) = route(&self.down, &publish.message.topic).filter(|_| !deep) else {
-            let why = if deep { "which has more than 200 levels: it is dropped" } else { "which was not asked for" };
-            tracing::warn!("the cloud sent {}, {why}", publish.message.topic);
-            match publish.id {
-                Some(id) if publish.qos == QoS::AtLeastOnce => out.cloud.push(Packet::PubAck(Ack::ok(id))),
-                Some(id) => out.cloud.push(Packet::PubRec(Ack::ok(id))),
-                None => {}
+        let passage = match self.way.down(&publish.message) {
+            Ok(passage) => passage,
+            Err(why) => {
+                self.stays(&publish.message, &why);
+                match publish.id {
+                    Some(id) if publish.qos == QoS::AtLeastOnce => out.cloud.push(Packet::PubAck(Ack::ok(id))),
+                    Some(id) => out.cloud.push(Packet::PubRec(Ack::ok(id))),
+                    None => {}
+                }
+                return;
             }
-            return;
         };
         if let Some(id) = publish.id.filter(|_| publish.qos == QoS::ExactlyOnce) {
             self.open.insert(id);
         }
         self.tally.received += 1;
-        let message = renamed(publish.message, topic);
-        let publish = Publish { message, topic_alias: None, subscription_ids: Vec::new(), ..publish };
+        let retain = publish.retain && passage.retain == Retain::Keep;
+        let message = self.way.received(publish.message, &passage);
+        let publish = Publish { message, retain, topic_alias: None, subscription_ids: Vec::new(), ..publish };
         if let Some(id) = publish.id {
             self.offered.insert(id, Offer { publish: publish.clone(), waits: false, waited: false });
         }
@@ -418,6 +415,19 @@ impl Pipe {
         Ok(())
     }
 
+    /// A message is not carried over.
+    fn stays(&mut self, message: &Message, why: &Stay) {
+        // One such message is worth telling; what comes round comes often.
+        if std::mem::replace(&mut self.told, true) {
+            tracing::debug!("{} is not carried over: {why}", message.topic);
+        } else {
+            tracing::warn!(
+                "{} is not carried over: {why}. (Of others like it only the debug log tells.)",
+                message.topic
+            );
+        }
+    }
+
     /// The cloud will not have this one: the local session is told, and keeps it elsewhere.
     fn set_aside(&mut self, id: PacketId, leg: &Leg, reason: Reason, out: &mut Out) {
         self.count_aside(&leg.publish.message.topic, reason);
@@ -451,10 +461,6 @@ fn answer(ack: Ack, qos: QoS, out: &mut Out) {
         QoS::ExactlyOnce => Packet::PubRec(ack),
         _ => Packet::PubAck(ack),
     });
-}
-
-fn renamed(message: Arc<Message>, topic: Arc<str>) -> Arc<Message> {
-    if message.topic == topic { message } else { Arc::new(Message { topic, ..(*message).clone() }) }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod readme;
 mod simulator;
 mod install;
 mod uplink;
+mod bridge;
 mod outage;
 mod replay;
 mod clock;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::deliver::is_outdated;
+use super::ring::gateway_of;
 use super::{Effects, Link, Now, Router};
 use crate::broker::access::Access;
 use crate::broker::lanes::Lanes;
@@ -13,6 +14,7 @@ use crate::mqtt::wire::TOPIC_ALIAS_MAXIMUM;
 use crate::mqtt::{Ack, ConnAck, Connect, Packet, Publish, Reason, Version};
 use crate::status::Cause;
 use crate::store::QueueId;
+use crate::trail;
 
 /// Whether a bridge of Mosquitto's tells here that it is up or down, by default also at the other end. That is not passed
 /// on, as nothing of clients is that goes to `$`; but neither is the bridge kept out for it.
@@ -55,6 +57,8 @@ impl Router {
         let session = self.sessions.get_mut(&key).expect("just found or added");
         let other_user = session.user != connect.user;
         session.user = connect.user;
+        let of = connect.will.as_ref().and_then(|will| gateway_of(&will.message.topic)).filter(|_| !trusted);
+        session.gateway = of.map(Arc::from);
         let replay = own.unwrap_or_default();
         let (version, window_bytes) = (connect.version, replay.window_bytes);
         session.connection = Some(Connection { link, version, trusted, window, window_bytes, outstanding: 0 });
@@ -64,6 +68,12 @@ impl Router {
         }
         let was_saved_as_left = session.left.take().is_some() && session.expiry != u32::MAX;
         self.links.insert(link, Link { own, session: Some(key) });
+        // It may be published in another run, which does not know who left it.
+        if let (Some(gateway), Some(will)) =
+            (self.sessions.get(&key).and_then(|s| s.gateway.clone()), &mut connect.will)
+        {
+            trail::add(&mut will.message, gateway);
+        }
         self.set_will(key, connect.will);
         let changed = self.set_expiry(key, connect.expiry);
         let reserves = self.sessions.get_mut(&key).is_some_and(Session::reserve);

@@ -81,6 +81,12 @@ impl Router {
             Origin::Will(_, client_id) => (None, Some(client_id)),
             Origin::Gateway | Origin::Client(_) => (None, None),
         };
+        if self.came_round(from, &message) {
+            let reason = Reason::NO_MATCHING_SUBSCRIBERS;
+            self.is_not_kept(publisher.map(|publisher| Publisher { reason, ..publisher }), will_of, effects);
+            return Ok(());
+        }
+        let message = self.marked(from, message);
         // What the broker tells of itself is nobody's message.
         self.received += u64::from(!message.topic.starts_with("$SYS/"));
         self.find_matches(from, &message);
@@ -113,13 +119,9 @@ impl Router {
             held |= self.enter(&message, std::slice::from_ref(&delivery), terms, now);
         }
         if !held {
-            if let Some(publisher) = publisher {
-                let reason = if matches.is_empty() { Reason::NO_MATCHING_SUBSCRIBERS } else { Reason::SUCCESS };
-                self.nobody_keeps(Publisher { reason, ..publisher }, effects);
-            }
-            if let Some(client_id) = will_of {
-                self.tail.set_will(client_id, None);
-            }
+            let reason = if matches.is_empty() { Reason::NO_MATCHING_SUBSCRIBERS } else { Reason::SUCCESS };
+            let publisher = publisher.map(|publisher| Publisher { reason, ..publisher });
+            self.is_not_kept(publisher, will_of, effects);
         }
         for (key, _) in matches.first.drain(..) {
             self.pump(key, now, effects);
@@ -174,6 +176,16 @@ impl Router {
             });
         }
         held
+    }
+
+    /// No durable queue wants a message: its publisher is told, and the will that it was is done.
+    fn is_not_kept(&mut self, publisher: Option<Publisher>, will_of: Option<Arc<str>>, effects: &mut Effects) {
+        if let Some(publisher) = publisher {
+            self.nobody_keeps(publisher, effects);
+        }
+        if let Some(client_id) = will_of {
+            self.tail.set_will(client_id, None);
+        }
     }
 
     /// Tells a publisher whose message no durable queue wants: at once, or when its own session's side of it is durable.
