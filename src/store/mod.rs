@@ -49,10 +49,10 @@ use crate::message::{Message, QoS};
 use crate::mqtt::{PacketId, SubscribeOptions};
 use crate::status::Cause;
 
+pub use aside::Aside;
 pub use backup::BackupError;
 pub use class::NO_CLASS;
 pub use config::{Commit, Config, WhenFull};
-pub use aside::Aside;
 pub use db::Store;
 pub use file::{OpenError, is_in_use};
 pub use inspect::{Inspect, Usage};
@@ -173,8 +173,7 @@ impl Batch {
     /// Takes out the acknowledgements that stand for themselves: those of queues of which nothing else has to be in the
     /// same transaction.
     fn take_done(&mut self) -> Self {
-        let alone =
-            |queue: &QueueId| self.aside.is_empty() && !self.handshakes.iter().any(|(of, ..)| of == queue);
+        let alone = |queue: &QueueId| self.aside.is_empty() && !self.handshakes.iter().any(|(of, ..)| of == queue);
         let acked = self.acked.extract_if(.., |(queue, _)| alone(queue)).collect();
         let acked_single = self.acked_single.extract_if(.., |(queue, _)| alone(queue)).collect();
         Self { acked, acked_single, ..Self::default() }
