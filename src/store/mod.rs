@@ -31,6 +31,7 @@ mod page;
 mod removal;
 mod waste;
 mod age;
+mod clocks;
 mod rows;
 mod file;
 mod recovery;
@@ -235,6 +236,8 @@ pub struct Recovered {
     pub handshakes: Vec<(QueueId, Handshake)>,
     /// By client id; not every one belongs to a kept session.
     pub wills: Vec<(Arc<str>, Will)>,
+    /// How many milliseconds the last trusted clock since this start of the computer was ahead of the time since then.
+    pub clock: Option<i64>,
 }
 
 /// How much a queue holds on disk.

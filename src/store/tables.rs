@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior};
 use super::age::Horizon;
 use super::aside;
 use super::books::{Books, Held};
+use super::clocks::Clocks;
 use super::list::Item;
 use super::loss::Dropped;
 use super::page::Page;
@@ -16,6 +17,7 @@ use super::removal::{Removal, largest, size};
 use super::rows::{handshake_columns, int, json};
 use super::{Append, Batch, Entry, EntryId, Handshake, Lost, QueueId, Recovered, Session, WhenFull, Will, runs};
 use crate::clock::Moment;
+use crate::clock::boot::Boot;
 use crate::message::Message;
 use crate::status::Cause;
 
@@ -31,6 +33,7 @@ const STATEMENTS: usize = 64;
 pub(super) struct Tables {
     pub(super) connection: Connection,
     pub(super) books: Books,
+    clocks: Clocks,
     bounds: Bounds,
 }
 
@@ -54,9 +57,10 @@ impl Tables {
     /// The tables behind a connection whose schema is in place, and what they hold.
     pub(super) fn new(connection: Connection, bounds: Bounds) -> Result<(Self, Recovered)> {
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        let (recovered, mut books) = recover(&connection)?;
+        let clocks = Clocks::read(&connection, Boot::current())?;
+        let (recovered, mut books) = recover(&connection, &clocks)?;
         books.aside = aside::Count::new(&connection)?;
-        Ok((Self { connection, books, bounds }, recovered))
+        Ok((Self { connection, books, clocks, bounds }, recovered))
     }
 
     /// Does all of `batch` in one transaction, and lets give way what is too old by `horizon`, or more than `limit` bytes
@@ -70,14 +74,16 @@ impl Tables {
             // A store that is full loses as much as it gets.
             appends => DELETIONS + 2 * appends,
         };
-        self.change(most, |c, books, removal| {
+        let mut clocks = self.clocks.clone();
+        let dropped = self.change(most, |c, books, removal| {
             let mut dropped = Dropped::default();
+            clocks.note(c, horizon.now)?;
             // First, as a session with the same client id may begin in the same batch.
             for queue in &batch.ended {
                 end(c, books, removal, *queue)?;
             }
-            put_sessions(c, books, removal, &batch.sessions)?;
-            append(c, books, &batch.appends, &mut dropped)?;
+            put_sessions(c, books, &mut clocks, removal, &batch.sessions)?;
+            append(c, books, &mut clocks, &batch.appends, &mut dropped)?;
             for (queue, id) in &batch.acked {
                 removal.take_up_to(books, *queue, *id)?;
                 books.seen(int(*id));
@@ -90,20 +96,22 @@ impl Tables {
             for (queue, ids) in single {
                 removal.take_each(books, queue, &ids)?;
             }
-            retain(c, &batch.retained)?;
+            retain(c, &mut clocks, &batch.retained)?;
             shake_hands(c, books, &batch.handshakes)?;
-            put_wills(c, &batch.wills)?;
+            put_wills(c, &mut clocks, &batch.wills)?;
             aside::put(c, &mut books.aside, &batch.aside)?;
             for (queue, entries) in books.above(per_client, &batch.appends) {
                 let excess = Held { entries, ..Held::default() };
                 removal.shorten(books, queue, excess, Cause::PerClient, &mut dropped)?;
             }
-            if let Some(last) = horizon.expired(c)? {
+            if let Some(last) = horizon.expired(c, &clocks)? {
                 removal.expire(books, EntryId(last.unsigned_abs()), &mut dropped)?;
             }
             removal.drop_oldest(books, keep, cause, &mut dropped)?;
             Ok(dropped)
-        })
+        })?;
+        self.clocks = clocks;
+        Ok(dropped)
     }
 
     /// Takes the entries of `queue` up to and with `until` out. Returns what it lost.
@@ -122,16 +130,19 @@ impl Tables {
     /// Makes what was salvaged agree with what is known: the sessions are `sessions`, and ids go on from `before`.
     pub(super) fn reconcile(&mut self, sessions: &BTreeMap<QueueId, Session>, before: &Books) -> Result<()> {
         let sessions: Vec<_> = sessions.values().cloned().collect();
+        let mut clocks = self.clocks.clone();
         self.change(DELETIONS, |c, books, removal| {
             let strays = books.queues().filter(|queue| !sessions.iter().any(|s| s.queue == *queue));
             for queue in strays.collect::<Vec<_>>() {
                 end(c, books, removal, queue)?;
             }
-            put_sessions(c, books, removal, &sessions)?;
+            put_sessions(c, books, &mut clocks, removal, &sessions)?;
             books.next_id = books.next_id.max(before.next_id);
             books.next_queue = books.next_queue.max(before.next_queue);
             Ok(())
-        })
+        })?;
+        self.clocks = clocks;
+        Ok(())
     }
 
     /// Does all of `change` in one transaction, or nothing; of the messages that nobody wants any more, so many go now.
@@ -151,9 +162,9 @@ impl Tables {
         Ok(done)
     }
 
-    /// Whether something is too old: the next [`Self::apply`] lets it give way.
+    /// Whether something is too old, or the clock is one to remember: the next [`Self::apply`] sees to it.
     pub(super) fn stale(&self, horizon: Horizon) -> Result<bool> {
-        Ok(horizon.expired(&self.connection)?.is_some())
+        Ok(self.clocks.is_news(horizon.now) || horizon.expired(&self.connection, &self.clocks)?.is_some())
     }
 
     /// The queues that take no new entries, when `limit` bytes are all that may be held.
@@ -192,16 +203,22 @@ impl Tables {
 
     /// When the oldest message entered the broker.
     pub(super) fn oldest(&self) -> Result<Option<Moment>> {
-        self.books.first().map(|first| entered(&self.connection, first)).transpose().map(Option::flatten)
+        self.books.first().map(|first| entered(&self.connection, &self.clocks, first)).transpose().map(Option::flatten)
     }
 
     /// The entries of a page, in order. True when they are the last.
     pub(super) fn load(&self, page: Page) -> Result<(Vec<Entry>, bool)> {
-        page.read(&self.connection, &self.books)
+        page.read(&self.connection, &self.books, &self.clocks)
     }
 }
 
-fn put_sessions(c: &Connection, books: &mut Books, removal: &mut Removal<'_>, sessions: &[Session]) -> Result<()> {
+fn put_sessions(
+    c: &Connection,
+    books: &mut Books,
+    clocks: &mut Clocks,
+    removal: &mut Removal<'_>,
+    sessions: &[Session],
+) -> Result<()> {
     for session in sessions {
         // A client that begins anew gets a new queue; the one it had ends with this.
         let had: Option<u32> = c
@@ -215,11 +232,11 @@ fn put_sessions(c: &Connection, books: &mut Books, removal: &mut Removal<'_>, se
             end(c, books, removal, QueueId(had))?;
         }
         c.execute(
-            "INSERT INTO session (queue, client_id, expiry, left_at, subscriptions, user, sent) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+            "INSERT INTO session (queue, client_id, expiry, left_at, subscriptions, user, sent, left_clock) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
              ON CONFLICT (queue) DO UPDATE SET client_id = excluded.client_id, expiry = excluded.expiry, \
              left_at = excluded.left_at, subscriptions = excluded.subscriptions, user = excluded.user, \
-             sent = excluded.sent",
+             sent = excluded.sent, left_clock = excluded.left_clock",
             (
                 session.queue.0,
                 &session.client_id,
@@ -228,6 +245,7 @@ fn put_sessions(c: &Connection, books: &mut Books, removal: &mut Removal<'_>, se
                 json(&session.subscriptions),
                 &session.user,
                 int(EntryId(session.sent)),
+                clock_of(c, clocks, session.left)?,
             ),
         )?;
         books.opened(session.queue, session.is_own());
@@ -235,9 +253,21 @@ fn put_sessions(c: &Connection, books: &mut Books, removal: &mut Removal<'_>, se
     Ok(())
 }
 
-fn append(c: &Connection, books: &mut Books, appends: &[Append], dropped: &mut Dropped) -> Result<()> {
+/// By which clock a moment is that is to be kept, if there is one.
+fn clock_of(c: &Connection, clocks: &mut Clocks, moment: Option<Moment>) -> Result<Option<i64>> {
+    Ok(moment.map(|moment| clocks.of(c, moment)).transpose()?.flatten())
+}
+
+fn append(
+    c: &Connection,
+    books: &mut Books,
+    clocks: &mut Clocks,
+    appends: &[Append],
+    dropped: &mut Dropped,
+) -> Result<()> {
     let mut message = c.prepare_cached(
-        "INSERT INTO message (id, topic, payload, qos, retain, at, properties) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO message (id, topic, payload, qos, retain, at, properties, clock, timed) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;
     let mut runs = BTreeMap::<_, Vec<_>>::new();
     for Append { id, message: m, queues } in appends {
@@ -259,7 +289,9 @@ fn append(c: &Connection, books: &mut Books, appends: &[Append], dropped: &mut D
         }
         let properties = m.properties.as_ref().map(json);
         let size = size(m, properties.as_deref());
-        message.execute((int(*id), &m.topic, &m.payload[..], u8::from(m.qos), m.retain, m.at.wall.0, properties))?;
+        let clock = clocks.of(c, m.at)?;
+        let (qos, at) = (u8::from(m.qos), m.at.wall.0);
+        message.execute((int(*id), &m.topic, &m.payload[..], qos, m.retain, at, properties, clock, m.timed))?;
         books.bytes = books.bytes.saturating_add(size);
         for (queue, delivery) in queues.iter().filter(|(queue, _)| books.has(*queue)) {
             let item = Item {
@@ -289,15 +321,19 @@ fn end(c: &Connection, books: &mut Books, removal: &mut Removal<'_>, queue: Queu
     Ok(())
 }
 
-fn retain(c: &Connection, messages: &[Arc<Message>]) -> Result<()> {
-    let mut set = c.prepare_cached("INSERT OR REPLACE INTO retained VALUES (?1, ?2, ?3, ?4, ?5)")?;
+fn retain(c: &Connection, clocks: &mut Clocks, messages: &[Arc<Message>]) -> Result<()> {
+    let mut set = c.prepare_cached(
+        "INSERT OR REPLACE INTO retained (topic, payload, qos, at, properties, clock, timed) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
     let mut clear = c.prepare_cached("DELETE FROM retained WHERE topic = ?1")?;
     for m in messages {
         if m.payload.is_empty() {
             clear.execute([&m.topic])?;
         } else {
             let properties = m.properties.as_ref().map(json);
-            set.execute((&m.topic, &m.payload[..], u8::from(m.qos), m.at.wall.0, properties))?;
+            let clock = clocks.of(c, m.at)?;
+            set.execute((&m.topic, &m.payload[..], u8::from(m.qos), m.at.wall.0, properties, clock, m.timed))?;
         }
     }
     Ok(())
@@ -316,7 +352,7 @@ fn shake_hands(c: &Connection, books: &Books, handshakes: &[(QueueId, Handshake,
     Ok(())
 }
 
-fn put_wills(c: &Connection, wills: &[(Arc<str>, Option<Will>)]) -> Result<()> {
+fn put_wills(c: &Connection, clocks: &mut Clocks, wills: &[(Arc<str>, Option<Will>)]) -> Result<()> {
     for (client_id, will) in wills {
         let Some(Will { message: m, delay, due }) = will else {
             c.execute("DELETE FROM will WHERE client_id = ?1", [client_id])?;
@@ -324,7 +360,9 @@ fn put_wills(c: &Connection, wills: &[(Arc<str>, Option<Will>)]) -> Result<()> {
         };
         let properties = m.properties.as_ref().map(json);
         c.execute(
-            "INSERT OR REPLACE INTO will VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT OR REPLACE INTO will \
+             (client_id, topic, payload, qos, retain, at, properties, delay, due_at, due_clock) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             (
                 client_id,
                 &m.topic,
@@ -335,6 +373,7 @@ fn put_wills(c: &Connection, wills: &[(Arc<str>, Option<Will>)]) -> Result<()> {
                 properties,
                 delay,
                 due.map(|at| at.wall.0),
+                clock_of(c, clocks, *due)?,
             ),
         )?;
     }

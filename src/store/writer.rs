@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::age::{Horizon, Run};
+use super::age::Horizon;
 use super::answer::Answer;
 use super::books::Books;
 use super::file::{Owned, damaged, explain};
@@ -49,7 +49,6 @@ pub(super) struct Writer {
     books: Books,
     /// The sessions after it: what a damaged database may have lost of them is put back.
     sessions: BTreeMap<QueueId, Session>,
-    run: Run,
     owned: Owned,
     bounds: Bounds,
     inbox: Receiver<Request>,
@@ -102,7 +101,6 @@ impl Writer {
     ) -> Self {
         let mut writer = Self {
             sessions: recovered.sessions.iter().map(|(session, _)| (session.queue, session.clone())).collect(),
-            run: Run::new(recovered.next_id, bounds.age),
             books: Books::default(),
             tables: Some(tables),
             owned,
@@ -329,10 +327,8 @@ impl Writer {
         self.tables.as_ref().is_some_and(|tables| tables.books.waste)
     }
 
-    fn horizon(&mut self) -> Horizon {
-        let books = self.tables.as_ref().map_or(&self.books, |tables| &tables.books);
-        self.run.mark(books.next_id, Instant::now());
-        self.run.horizon(Moment::now())
+    fn horizon(&self) -> Horizon {
+        Horizon { now: Moment::now(), age: self.bounds.age }
     }
 
     /// Tries the rest until it is written, or for a while if the disk takes nothing.

@@ -12,6 +12,7 @@ mod simulator;
 mod install;
 mod uplink;
 mod outage;
+mod clock;
 mod cluster;
 mod clouds;
 mod store_cli;

@@ -51,7 +51,7 @@ fn a_store_of_the_second_schema_is_taken_over_with_everything_in_it() {
 
     let (mut store, recovered) = place.open();
     let depths: Vec<_> = recovered.sessions.iter().map(|(s, depth)| (&*s.client_id, s.sent, *depth)).collect();
-    let oldest = |at| Some(Timestamp(at).into());
+    let oldest = |at| Some(Moment { trusted: false, ..Timestamp(at).into() });
     let a = Depth { entries: 3000, oldest: oldest(1001), first: 11, last: 3010 };
     let cloud = Depth { entries: 1500, oldest: oldest(1002), first: 1, last: 1500 };
     assert_eq!(depths, [("a", 9, a), ("$uplink/cloud", 0, cloud)]);
@@ -221,7 +221,7 @@ fn a_file_that_a_long_outage_made_large_is_small_again_when_its_queue_is_empty()
     let place = Place::new();
     let connection = super::super::file::Owned::take(place.path()).expect("its folder");
     let (mut tables, _) = connection.open(bounds(), &Default::default()).expect("it opens");
-    let horizon = super::super::age::Run::new(EntryId(1), Duration::MAX).horizon(Timestamp::now().into());
+    let horizon = super::super::age::Horizon { now: crate::clock::Moment::now(), age: Duration::MAX };
     let appends: Vec<_> = (1..=6000).map(|id| append(id, &[7; 4000], &[QUEUE])).collect();
     for appends in appends.chunks(500) {
         let batch = Batch { sessions: vec![session(QUEUE, "a")], appends: appends.to_vec(), ..Batch::default() };
