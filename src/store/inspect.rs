@@ -50,8 +50,9 @@ impl Inspect {
             age: std::time::Duration::MAX,
             per_client: u64::MAX,
             when_full: WhenFull::RefuseNew,
+            queues: [].into(),
         };
-        let (tables, recovered) = Tables::new(connection, all).map_err(|e| unreadable(path, &e))?;
+        let (tables, recovered) = Tables::new(connection, &all).map_err(|e| unreadable(path, &e))?;
         Ok((Self { tables, path: path.into(), end: recovered.next_id }, recovered))
     }
 

@@ -53,7 +53,7 @@ use crate::status::Cause;
 pub use aside::Aside;
 pub use backup::BackupError;
 pub use class::NO_CLASS;
-pub use config::{Commit, Config, WhenFull};
+pub use config::{Commit, Config, QueueBound, WhenFull};
 pub use db::Store;
 pub use file::{OpenError, is_in_use};
 pub use inspect::{Inspect, Usage};
