@@ -121,7 +121,10 @@ mod tests {
     #[test]
     fn errors_repeat_what_it_said_and_never_what_it_printed() {
         for (command, part) in [
-            (shell("echo geheim; echo; echo 'no key: \u{1b}[1m' >&2; echo more >&2; exit 3"), "exit status: 3: no key: [1m"),
+            (
+                shell("echo geheim; echo; echo 'no key: \u{1b}[1m' >&2; echo more >&2; exit 3"),
+                "exit status: 3: no key: [1m",
+            ),
             (shell("echo; echo why >&2"), "printed nothing: why"),
             (shell("printf '\\377geheim'"), "UTF-8"),
             (shell("head -c 70000 /dev/zero"), "more than 65535"),

@@ -37,7 +37,9 @@ impl Asides {
         if let Some(more) = self.due(name(reason)) {
             let more = if more == 0 { String::new() } else { format!(" ({more} more since this was said last)") };
             let why = super::login::meaning(reason);
-            tracing::error!("the cloud will not have a message on {topic}: {why}. It is set aside, and the next go on{more}");
+            tracing::error!(
+                "the cloud will not have a message on {topic}: {why}. It is set aside, and the next go on{more}"
+            );
         }
     }
 
@@ -73,7 +75,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_reason_is_told_once_a_minute_with_how_many_there_were() {
         let mut asides = Asides::default();
-        assert_eq!([asides.due("a"), asides.due("a"), asides.due("b"), asides.due("a")], [Some(0), None, Some(0), None]);
+        assert_eq!(
+            [asides.due("a"), asides.due("a"), asides.due("b"), asides.due("a")],
+            [Some(0), None, Some(0), None]
+        );
         tokio::time::advance(EVERY).await;
         assert_eq!([asides.due("a"), asides.due("a")], [Some(2), None]);
     }

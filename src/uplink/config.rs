@@ -131,7 +131,10 @@ impl Config {
             return Err("`ca` says whose certificate is believed, and `insecure` that any is: take one away".into());
         }
         if self.client_id.as_deref() == Some("") && self.keeps_session() {
-            return Err("the cloud keeps a `session` for a client that it knows again: set `client-id`, or leave it away".into());
+            return Err(
+                "the cloud keeps a `session` for a client that it knows again: set `client-id`, or leave it away"
+                    .into(),
+            );
         }
         if let Some(topic) = self.status.as_ref().filter(|topic| !topic.is_empty()) {
             crate::mqtt::topic::check_name(topic).map_err(|e| format!("`status` is no topic: {e}"))?;

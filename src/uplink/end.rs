@@ -35,9 +35,7 @@ impl From<Error> for End {
     fn from(error: Error) -> Self {
         match error {
             Error::Io(e) => e.into(),
-            Error::Closed => {
-                Self { why: "the cloud closed the connection".into(), hung_up: Some(Reason::UNSPECIFIED) }
-            }
+            Error::Closed => Self { why: "the cloud closed the connection".into(), hung_up: Some(Reason::UNSPECIFIED) },
             error => error.to_string().into(),
         }
     }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
-use super::address::Address;
 use super::Config;
+use super::address::Address;
 use super::config::Protocol;
 use super::dial::{Stream, dial};
 use super::turns::Failure;
@@ -142,7 +142,10 @@ async fn greet(stream: Box<dyn Stream>, config: &Config, identity: &Identity) ->
     };
     let mut early: Vec<Packet> = packets.collect();
     let (mut reader, mut writer) = framed.split();
-    writer.set_limits(Limits { topic_aliases: if config.topic_aliases { ack.topic_alias_maximum } else { 0 }, ..(&ack).into() });
+    writer.set_limits(Limits {
+        topic_aliases: if config.topic_aliases { ack.topic_alias_maximum } else { 0 },
+        ..(&ack).into()
+    });
 
     // 3.1.1 has no way to subscribe without the retained messages: a session that goes on is left as it is.
     let as_it_is = ack.session_present && identity.subscribed && config.protocol == Protocol::V311;
@@ -225,16 +228,10 @@ async fn connect(config: &Config, identity: &Identity) -> Result<Connect, String
 /// there has changed.
 fn subscribe(config: &Config) -> Option<Packet> {
     // With it the cloud sends retained messages as well, but not those again that a session has had.
-    let retain_handling =
-        if config.keeps_session() { RetainHandling::SendIfNew } else { RetainHandling::Send };
+    let retain_handling = if config.keeps_session() { RetainHandling::SendIfNew } else { RetainHandling::Send };
     let filters = config.subscribe.iter().map(|rule| {
         // Our own publishes are not to come back, and `retain` is to arrive as it was sent.
-        let options = SubscribeOptions {
-            qos: rule.qos,
-            no_local: true,
-            retain_as_published: true,
-            retain_handling,
-        };
+        let options = SubscribeOptions { qos: rule.qos, no_local: true, retain_as_published: true, retain_handling };
         (rule.filter.clone(), options)
     });
     let filters: Vec<_> = filters.collect();

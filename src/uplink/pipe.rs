@@ -126,12 +126,8 @@ impl Pipe {
     /// The connection has ended so: it tells how the next one is to begin.
     pub(super) fn ended(&mut self, end: &End) {
         let alone = self.gate.alone().and_then(|id| Some((id, self.flight.get(id)?.publish.message.size())));
-        let ending = Ending {
-            acknowledged: self.acknowledged,
-            in_flight: !self.flight.is_empty(),
-            alone,
-            hung_up: end.hung_up,
-        };
+        let ending =
+            Ending { acknowledged: self.acknowledged, in_flight: !self.flight.is_empty(), alone, hung_up: end.hung_up };
         self.strikes.ended(ending);
     }
 

@@ -126,10 +126,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_message_on_which_the_cloud_hangs_up_again_and_again_is_set_aside() {
-        for (said, reason) in [
-            (Reason::UNSPECIFIED, Reason::ENDED_CONNECTIONS),
-            (Reason::PACKET_TOO_LARGE, Reason::PACKET_TOO_LARGE),
-        ] {
+        for (said, reason) in
+            [(Reason::UNSPECIFIED, Reason::ENDED_CONNECTIONS), (Reason::PACKET_TOO_LARGE, Reason::PACKET_TOO_LARGE)]
+        {
             let mut strikes = Strikes::default();
             let cautions = [Caution::None, Caution::Alone, Caution::AloneAfterAWhile, Caution::AloneAfterAWhile];
             for caution in cautions {

@@ -23,7 +23,9 @@ pub(super) async fn wrap<S: Stream>(stream: S, host: &str, config: &Config) -> R
     let name =
         ServerName::try_from(host.to_owned()).map_err(|_| format!("TLS: `{host}` is not a name for a server"))?;
     if config.insecure {
-        tracing::warn!("`insecure` is set: whoever answers as {host} is believed, and gets the password and all messages");
+        tracing::warn!(
+            "`insecure` is set: whoever answers as {host} is believed, and gets the password and all messages"
+        );
     }
     let config = config.clone();
     let client = tokio::task::spawn_blocking(move || client(&config));

@@ -83,7 +83,11 @@ mod tests {
     use super::*;
 
     /// Answers a request, and sends `more` behind it; `ACCEPT` stands for the key that belongs into the answer.
-    async fn ask(url: &str, answer: &str, more: &'static [u8]) -> (Result<WebSocket<DuplexStream>, String>, String, DuplexStream) {
+    async fn ask(
+        url: &str,
+        answer: &str,
+        more: &'static [u8],
+    ) -> (Result<WebSocket<DuplexStream>, String>, String, DuplexStream) {
         let (ours, mut theirs) = duplex(64 * 1024);
         let answer = answer.to_owned();
         let server = tokio::spawn(async move {

@@ -12,11 +12,10 @@ async fn the_next_address_is_tried_when_one_is_lost() {
     // The list begins with one that is not there.
     let nobody = port::free();
     let more = format!(", \"mqtt://127.0.0.1:{}\", \"mqtt://127.0.0.1:{}\"]", first.port(), second.port());
-    let mut gateway = Gateway::start_with(&format!(
-        "url = [\"mqtt://127.0.0.1:{nobody}\"{more}\npublish = [\"plant/#\"]"
-    ))
-    .await;
-    let at = |port: u16| move |status: &status::Uplink| status.state == State::Up && status.url.ends_with(&port.to_string());
+    let mut gateway =
+        Gateway::start_with(&format!("url = [\"mqtt://127.0.0.1:{nobody}\"{more}\npublish = [\"plant/#\"]")).await;
+    let at =
+        |port: u16| move |status: &status::Uplink| status.state == State::Up && status.url.ends_with(&port.to_string());
     gateway.until(at(first.port())).await;
     first.kill().await;
     gateway.publish("plant/a", 0..10).await;

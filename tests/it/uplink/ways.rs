@@ -89,7 +89,8 @@ async fn with_a_certificate_of_ours_and_without_looking_at_the_clouds() {
     let cloud = Mosquitto::start(&files(&elsewhere)).await;
     let why = fails("mqtts", cloud.port(), &format!("ca = \"{at}/ca.pem\"")).await;
     assert!(why.contains("not trusted here") || why.contains("BadSignature"), "{why}");
-    let why = fails("mqtts", cloud.port(), &format!("ca = \"{elsewhere}/ca.pem\"\nserver-name = \"other.example\"")).await;
+    let why =
+        fails("mqtts", cloud.port(), &format!("ca = \"{elsewhere}/ca.pem\"\nserver-name = \"other.example\"")).await;
     assert!(why.contains("another name than other.example"), "{why}");
     carries("mqtts", cloud.port(), "insecure = true").await;
 }
@@ -166,6 +167,7 @@ async fn a_token_by_a_command_is_asked_for_at_each_connection() {
     gateway.up().await;
     gateway.end().await;
 
-    let why = fails("mqtt", cloud.port(), "password = { command = [\"sh\", \"-c\", \"echo no key >&2; exit 3\"] }").await;
+    let why =
+        fails("mqtt", cloud.port(), "password = { command = [\"sh\", \"-c\", \"echo no key >&2; exit 3\"] }").await;
     assert!(why.contains("the command sh ended with exit status: 3: no key"), "{why}");
 }

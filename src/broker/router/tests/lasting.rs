@@ -178,6 +178,7 @@ fn an_own_part_gets_no_more_bytes_than_it_takes_but_always_one_message() {
     }
     assert_eq!(publishes(&world.sent(1)).len(), 1);
     world.packet(1, Packet::PubAck(ok(1)));
-    let sizes: usize = world.sent(1).iter().map(|p| if let Packet::Publish(p) = p { p.message.size() } else { 0 }).sum();
+    let sizes: usize =
+        world.sent(1).iter().map(|p| if let Packet::Publish(p) = p { p.message.size() } else { 0 }).sum();
     assert!((250..400).contains(&sizes), "the last one is over the bound: {sizes}");
 }
