@@ -78,7 +78,7 @@ fn an_uplink_s_exchanges_are_not_recorded() {
     world.subscribe(1, "t", QoS::ExactlyOnce);
     world.commit();
     world.gone(1);
-    world.apply(Event::Opened { link: LinkId(2), own: Some(usize::MAX) });
+    world.apply(Event::Opened { link: LinkId(2), own: Some(Replay::default()) });
     world.packet(2, Packet::Connect(Box::new(connect("$uplink/cloud", u32::MAX))));
     world.sent(2);
     world.packet(2, publish(Some(1), QoS::ExactlyOnce, "t"));
@@ -138,7 +138,7 @@ fn what_a_reload_forbids_does_not_come_after_all() {
 
 #[test]
 fn what_a_cloud_will_not_have_is_set_aside_and_its_publisher_waits_until_that_is_written() {
-    for (own, aside) in [(Some(usize::MAX), true), (None, false)] {
+    for (own, aside) in [(Some(Replay::default()), true), (None, false)] {
         let mut world = World::new();
         world.apply(Event::Opened { link: LinkId(1), own });
         let client_id = if own.is_some() { "$uplink/cloud" } else { "client" };
@@ -168,7 +168,7 @@ fn what_a_cloud_will_not_have_is_set_aside_and_its_publisher_waits_until_that_is
 #[test]
 fn an_own_part_gets_no_more_bytes_than_it_takes_but_always_one_message() {
     let mut world = World::new();
-    world.apply(Event::Opened { link: LinkId(1), own: Some(250) });
+    world.apply(Event::Opened { link: LinkId(1), own: Some(Replay { window_bytes: 250, ..Replay::default() }) });
     world.packet(1, Packet::Connect(Box::new(connect("$uplink/cloud", u32::MAX))));
     world.sent(1);
     world.subscribe(1, "#", QoS::AtLeastOnce);
