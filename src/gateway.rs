@@ -140,7 +140,7 @@ impl Gateway {
     /// When a port, the user list or the store cannot be had. A device, serial port or cloud that is not there is no
     /// error: it is tried until it is.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let clock = Observer::new(config.gateway.clock);
+        let mut clock = Observer::new(config.gateway.clock);
         let guarded = config.broker.is_guarded();
         let (access, doors) = read_doors(config.broker.clone()).await.map_err(StartError::Doors)?;
         let listeners = Listeners::bind(&config.broker, doors).await.map_err(StartError::Broker)?;
@@ -152,6 +152,9 @@ impl Gateway {
             .await
             .expect("opening the store does not panic")
             .map_err(StartError::Store)?;
+        if let Some(ahead) = recovered.clock {
+            clock.recall(ahead);
+        }
 
         let (mut inward, mut uplink_stage, mut rest) = (Stage::default(), Stage::default(), Stage::default());
         let mut pulses = Vec::new();

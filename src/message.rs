@@ -103,9 +103,15 @@ impl Message {
         if self.at.trusted || !at.trusted {
             return self.clone();
         }
+        Arc::new((**self).clone().corrected(at))
+    }
+
+    /// The same, of which it is known by now that it entered at this trusted moment.
+    #[must_use]
+    pub fn corrected(self, at: Moment) -> Self {
         let later = at.wall.0.saturating_sub(self.at.wall.0);
         let payload = Some(&self.payload).filter(|_| self.timed).and_then(|payload| timed::moved(payload, later));
-        Arc::new(Self { at, payload: payload.unwrap_or_else(|| self.payload.clone()), ..(**self).clone() })
+        Self { at, payload: payload.unwrap_or(self.payload), ..self }
     }
 }
 
@@ -143,15 +149,13 @@ impl Properties {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::clock::{Timestamp, Uptime};
 
     const NOON: i64 = 1_795_176_000_000;
 
-    fn moment(wall: i64, uptime: u64, trusted: bool) -> Moment {
-        Moment { wall: Timestamp(wall), uptime: Some(Uptime(Duration::from_secs(uptime))), trusted }
+    fn moment(wall: i64, uptime: i64, trusted: bool) -> Moment {
+        Moment { wall: Timestamp(wall), uptime: Some(Uptime::of(uptime * 1000)), trusted }
     }
 
     #[test]

@@ -318,6 +318,10 @@ pub struct Store {
     pub oldest: Option<Moment>,
     /// Transactions since the start.
     pub commits: u64,
+    /// Bytes written to the disk since the start, and how many that are in a day at the rate of the last hour; none where
+    /// the system does not count them, or not yet.
+    pub written: Option<u64>,
+    pub written_per_day: Option<u64>,
     /// Entries dropped since the start, by age or for want of room.
     pub dropped: u64,
     /// The same by cause.

@@ -130,6 +130,8 @@ pub(crate) fn write(snapshot: &Snapshot) -> String {
     text.gauge("store_set_aside", "Messages set aside, as a cloud will not have them.", one(store.aside));
     text.counter("store_set_aside_dropped_total", "The oldest of them, given way.", one(store.aside_dropped));
     text.counter("store_commits_total", "Transactions.", one(store.commits));
+    let written = store.written.map(|bytes| (vec![], bytes as f64));
+    text.counter("store_written_bytes_total", "Bytes written to the disk, by whole pages.", written);
     text.counter("store_dropped_total", "Entries dropped, by age or for want of room.", one(store.dropped));
     let free = store.free.map(|free| (vec![], free as f64));
     text.gauge("store_disk_free_bytes", "Bytes that the disk has left.", free);

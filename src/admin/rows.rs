@@ -238,6 +238,7 @@ const STORE: &[Column] = &[
     Column::figure("Size"),
     Column::figure("Oldest"),
     Column::figure("Writes"),
+    Column::figure("Written"),
     Column::figure("Disk left"),
     Column::figure("Dropped"),
 ];
@@ -258,6 +259,7 @@ fn store(store: &Store) -> Row {
             )),
             Cell::age(store.oldest, words::NONE),
             Cell::number(store.commits),
+            written(store),
             disk(store),
             dropped(store.dropped, &store.causes),
         ],
@@ -300,5 +302,14 @@ fn clock(clock: &Standing) -> Row {
             Cell::age(clock.step.map(|step| step.at), words::NONE),
             Cell::plain(by),
         ],
+    }
+}
+
+fn written(store: &Store) -> Cell {
+    let Some(bytes) = store.written else { return Cell::plain(words::NONE) };
+    let cell = Cell::plain(words::bytes(bytes));
+    match store.written_per_day {
+        Some(per_day) => cell.note(format!("{} a day", words::bytes(per_day))),
+        None => cell,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A queue is three stretches, oldest first: `ready`, in RAM; `spilled`, on disk only; `fresh`, newer than what is
 //! spilled and not yet committed. A queue that keeps up is `ready` alone. When `ready` has grown to its bound the rest
-//! spills: it is forgotten here once it is on disk, and read back when `ready` has run empty.
+//! spills: it is forgotten here once it is on disk, and read back when `ready` runs low.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,6 +14,9 @@ use crate::clock::Moment;
 use crate::message::{Message, QoS};
 use crate::mqtt::Publish;
 use crate::store::{Delivery, EntryId, Lost};
+
+/// When so few are ready, the next are read from the disk: they come before these have run out.
+const LOW: usize = 512;
 
 /// An entry on its way to a session.
 #[derive(Clone, Debug)]
@@ -136,7 +139,7 @@ impl Queue {
 
     /// Behind which entry to read on from the disk, when that is what has to be done now.
     pub fn wants_load(&mut self) -> Option<EntryId> {
-        let wants = self.spilling && self.ready.is_empty() && !self.loading;
+        let wants = self.spilling && self.ready.len() < LOW && !self.loading;
         self.loading |= wants;
         wants.then_some(self.read)
     }

@@ -23,7 +23,7 @@ use crate::status;
 use crate::store::Store;
 
 /// Entries and bytes read back from the store at once.
-const LOAD_ENTRIES: usize = 512;
+const LOAD_ENTRIES: usize = 2048;
 const LOAD_BYTES: usize = 1 << 20;
 /// How long stopping waits for a disk that does not take what is open.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);

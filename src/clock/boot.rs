@@ -25,6 +25,13 @@ impl Boot {
     }
 }
 
+/// What [`Boot`] shows.
+impl From<String> for Boot {
+    fn from(id: String) -> Self {
+        Self(id)
+    }
+}
+
 impl fmt::Display for Boot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -1,5 +1,6 @@
 //! A moment as it can be compared with another, whatever became of the wall clock in between. Pure but for `now`.
 
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -11,9 +12,10 @@ use super::{RELEASED, Timestamp};
 /// Whether the wall clock is trusted: as [`super::observer`] found, and until it has looked.
 static TRUSTED: AtomicBool = AtomicBool::new(true);
 
-/// How long this computer has been running: a clock that no setting of the time moves.
+/// How long this computer has been running, in whole milliseconds and at least one: a clock that no setting of the time
+/// moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Uptime(pub Duration);
+pub struct Uptime(NonZeroU64);
 
 /// When something was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,16 +29,25 @@ pub struct Moment {
 }
 
 impl Uptime {
-    /// The time since this computer was started, with the time that it slept, in whole milliseconds.
+    /// The time since this computer was started, with the time that it slept.
     pub fn now() -> Self {
-        let since = clock_gettime(ClockId::Boottime);
-        let millis = since.tv_sec.saturating_mul(1000).saturating_add(since.tv_nsec / 1_000_000);
-        Self(Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
+        let since = Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default();
+        Self::of(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// In whole milliseconds.
+    /// So many milliseconds.
+    pub fn of(millis: i64) -> Self {
+        Self(u64::try_from(millis).ok().and_then(NonZeroU64::new).unwrap_or(NonZeroU64::MIN))
+    }
+
+    /// In milliseconds.
     pub fn millis(self) -> i64 {
-        i64::try_from(self.0.as_millis()).unwrap_or(i64::MAX)
+        i64::try_from(self.0.get()).unwrap_or(i64::MAX)
+    }
+
+    /// How long that is.
+    pub fn duration(self) -> Duration {
+        Duration::from_millis(self.0.get())
     }
 }
 
@@ -53,9 +64,9 @@ impl Moment {
     /// one was before the start.
     pub fn age_at(self, later: Moment) -> Duration {
         match (self.uptime, later.uptime) {
-            (Some(then), Some(now)) => now.0.saturating_sub(then.0),
+            (Some(then), Some(now)) => now.duration().saturating_sub(then.duration()),
             _ if self.trusted && later.trusted => self.wall.age_at(later.wall),
-            (None, Some(now)) => now.0,
+            (None, Some(now)) => now.duration(),
             _ => Duration::ZERO,
         }
     }
@@ -85,8 +96,17 @@ impl Moment {
     /// This much later.
     #[must_use]
     pub fn after(self, delay: Duration) -> Moment {
-        let millis = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
-        let uptime = self.uptime.map(|uptime| Uptime(uptime.0.saturating_add(delay)));
+        self.plus(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// This much earlier.
+    #[must_use]
+    pub fn before(self, delay: Duration) -> Moment {
+        self.plus(i64::try_from(delay.as_millis()).map_or(i64::MIN, |millis| -millis))
+    }
+
+    fn plus(self, millis: i64) -> Moment {
+        let uptime = self.uptime.map(|uptime| Uptime::of(uptime.millis().saturating_add(millis)));
         Self { wall: self.wall.plus(millis), uptime, ..self }
     }
 
@@ -121,8 +141,8 @@ mod tests {
 
     const HOUR: i64 = 3_600_000;
 
-    fn moment(wall: i64, uptime: Option<u64>, trusted: bool) -> Moment {
-        Moment { wall: Timestamp(wall), uptime: uptime.map(|s| Uptime(Duration::from_secs(s))), trusted }
+    fn moment(wall: i64, uptime: Option<i64>, trusted: bool) -> Moment {
+        Moment { wall: Timestamp(wall), uptime: uptime.map(|s| Uptime::of(s * 1000)), trusted }
     }
 
     #[test]

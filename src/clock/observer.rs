@@ -96,7 +96,7 @@ fn take() -> Option<Look> {
         let before = Uptime::now();
         let wall = Timestamp::now();
         let uptime = Uptime::now();
-        let together = uptime.0.saturating_sub(before.0) <= TOGETHER;
+        let together = uptime.duration().saturating_sub(before.duration()) <= TOGETHER;
         together.then(|| Look { wall, uptime, synchronised, battery: battery::keeps(wall) })
     })
 }

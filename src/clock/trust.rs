@@ -168,17 +168,14 @@ impl Look {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const HOUR: i64 = 3_600_000;
     const TODAY: i64 = RELEASED.1.0 + 1000 * HOUR;
 
     /// The clock shows `wall` at this many seconds after the start of the computer.
-    fn look(wall: i64, uptime: u64) -> Look {
-        let uptime = Uptime(Duration::from_secs(uptime));
-        Look { wall: Timestamp(wall), uptime, synchronised: Some(false), battery: false }
+    fn look(wall: i64, uptime: i64) -> Look {
+        Look { wall: Timestamp(wall), uptime: Uptime::of(uptime * 1000), synchronised: Some(false), battery: false }
     }
 
     fn synchronised(look: Look) -> Look {

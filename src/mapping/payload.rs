@@ -60,8 +60,6 @@ fn json(out: &mut Vec<u8>, reading: &Reading, now: Moment) -> std::io::Result<()
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::clock::{Timestamp, Uptime};
     use crate::reading::{Fault, Value};
@@ -113,9 +111,9 @@ mod tests {
 
     #[test]
     fn while_nobody_has_set_the_clock_the_time_is_marked() {
-        let moment = |wall, uptime, trusted| Moment {
+        let moment = |wall, uptime: i64, trusted| Moment {
             wall: Timestamp(wall),
-            uptime: Some(Uptime(Duration::from_secs(uptime))),
+            uptime: Some(Uptime::of(uptime * 1000)),
             trusted,
         };
         let stale = Reading { at: moment(5000, 60, false), ..reading(Value::Int(1)) };

@@ -1,86 +1,35 @@
-//! How old messages are. Messages of earlier runs are told by the wall clock, those of this run by how long it lasts:
-//! a computer without a battery begins with an old time, and when its clock is set, what it has just written is not old.
+//! How old messages are: see [`Moment::age_at`]. What nobody knows the age of is as old as its neighbours, and no clock that
+//! is not trusted makes a message too old.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use rusqlite::{Connection, Result};
-use tokio::time::Instant;
 
-use super::EntryId;
-use super::rows::int;
+use super::clocks::Clocks;
 use crate::clock::{Moment, Timestamp};
-
-/// Such a clock may begin here; a time before it says nothing about age.
-const FIRST_PLAUSIBLE: Timestamp = Timestamp(1_577_836_800_000); // 2020-01-01
-
-/// How many marks are made in the time that a message may be kept; it may be kept longer by one part of that.
-const MARKS: u32 = 64;
-
-/// This run of the program, as messages see it.
-#[derive(Debug)]
-pub(super) struct Run {
-    /// The first id of this run.
-    first: i64,
-    /// How long a message may be kept.
-    age: Duration,
-    /// All ids below this one are older than `age`.
-    outlived: i64,
-    /// When which id was the next, in order.
-    marks: VecDeque<(Instant, i64)>,
-}
 
 /// What counts as too old at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Horizon {
-    now: Moment,
-    age: Duration,
-    first: i64,
-    outlived: i64,
-}
-
-impl Run {
-    /// A run whose first entry will have the id `first`, and in which a message may be kept for `age`.
-    pub(super) fn new(first: EntryId, age: Duration) -> Self {
-        Self { first: int(first), age, outlived: 0, marks: VecDeque::new() }
-    }
-
-    /// Notes that at `now` the ids below `next` had been given out.
-    pub(super) fn mark(&mut self, next: i64, now: Instant) {
-        while let Some((_, below)) = self.marks.pop_front_if(|(at, _)| now.duration_since(*at) > self.age) {
-            self.outlived = below;
-        }
-        if self.marks.back().is_none_or(|(at, _)| now.duration_since(*at) >= self.age / MARKS) {
-            self.marks.push_back((now, next));
-        }
-    }
-
-    /// What is too old when the wall clock shows `now`.
-    pub(super) fn horizon(&self, now: Moment) -> Horizon {
-        Horizon { now, age: self.age, first: self.first, outlived: self.outlived }
-    }
+    pub(super) now: Moment,
+    /// How long a message may be kept.
+    pub(super) age: Duration,
 }
 
 impl Horizon {
     /// The last of the oldest messages that are all too old; of more than a thousand, the thousandth.
-    pub(super) fn expired(&self, c: &Connection) -> Result<Option<i64>> {
-        let mut statement = c.prepare_cached("SELECT id, at FROM message ORDER BY id LIMIT 1000")?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, Timestamp(row.get(1)?))))?;
+    pub(super) fn expired(&self, c: &Connection, clocks: &Clocks) -> Result<Option<i64>> {
+        let mut statement = c.prepare_cached("SELECT id, at, clock FROM message ORDER BY id LIMIT 1000")?;
+        let mut rows = statement.query([])?;
         let mut last = None;
-        for row in rows {
-            let (id, at) = row?;
-            if id >= self.outlived {
-                if id >= self.first {
-                    break;
-                }
-                if at < FIRST_PLAUSIBLE {
-                    continue; // as old as its neighbours
-                }
-                if Moment::from(at).age_at(self.now) <= self.age {
-                    break;
-                }
+        while let Some(row) = rows.next()? {
+            let entered = clocks.best(Timestamp(row.get(1)?), row.get(2)?);
+            let is_known = entered.uptime.is_some() || entered.trusted;
+            if entered.age_at(self.now) > self.age {
+                last = Some(row.get(0)?);
+            } else if is_known {
+                break;
             }
-            last = Some(id);
         }
         Ok(last)
     }
@@ -89,41 +38,52 @@ impl Horizon {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Uptime;
+    use crate::clock::boot::Boot;
 
-    const DAY: Duration = Duration::from_secs(24 * 3600);
-    const NOW: Timestamp = Timestamp(1_763_632_800_000);
+    const DAY: i64 = 24 * 3_600_000;
+    const NOW: Timestamp = Timestamp(1_795_176_000_000);
 
-    /// Messages 1 to 4: from earlier runs (a clock not set, long ago, just now), and of this run by a clock not set.
-    fn messages() -> Connection {
+    fn boot(id: &str) -> Boot {
+        Boot::from(id.to_owned())
+    }
+
+    fn moment(wall: i64, uptime: i64, trusted: bool) -> Moment {
+        Moment { wall: Timestamp(wall), uptime: Some(Uptime::of(uptime)), trusted }
+    }
+
+    /// Messages 1 to 4: of an earlier start (a clock not set, long ago, a while ago), and of this start by a clock not set.
+    fn messages() -> (Connection, Clocks) {
         let c = Connection::open_in_memory().expect("it opens");
-        c.execute_batch("CREATE TABLE message (id INTEGER PRIMARY KEY, at INTEGER)").expect("a table");
-        for (id, at) in [(1, 1000), (2, NOW.0 - 90_000_000), (3, NOW.0 - 1000), (4, NOW.0 - 9_000_000_000)] {
-            c.execute("INSERT INTO message VALUES (?1, ?2)", (id, at)).expect("inserted");
-        }
-        c
+        c.execute_batch(
+            "CREATE TABLE clock (id INTEGER PRIMARY KEY, boot, ahead, trusted); \
+             CREATE TABLE message (id INTEGER PRIMARY KEY, at INTEGER, clock INTEGER)",
+        )
+        .expect("tables");
+        let mut id = 0;
+        let mut put = |clocks: &mut Clocks, moment| {
+            id += 1;
+            let clock = clocks.of(&c, moment).expect("it is remembered");
+            c.execute("INSERT INTO message VALUES (?1, ?2, ?3)", (id, moment.wall.0, clock)).expect("inserted");
+        };
+        let mut earlier = Clocks::read(&c, boot("one")).expect("it is read");
+        put(&mut earlier, Moment { uptime: None, ..moment(1000, 0, false) });
+        put(&mut earlier, moment(NOW.0 - 2 * DAY, 1000, true));
+        put(&mut earlier, moment(NOW.0 - DAY / 2, 1000 + DAY + DAY / 2, true));
+        let mut clocks = Clocks::read(&c, boot("two")).expect("it is read");
+        put(&mut clocks, moment(5000, 1000, false));
+        (c, clocks)
     }
 
     #[test]
-    fn earlier_runs_go_by_the_wall_clock_and_this_one_by_its_own_time() {
-        let (c, start) = (messages(), Instant::now());
-        let mut run = Run::new(EntryId(4), DAY);
-        let expired = |run: &Run| run.horizon(NOW.into()).expired(&c).expect("it is read");
-        run.mark(4, start);
-        run.mark(5, start + DAY / 64);
-        assert_eq!(expired(&run), Some(2));
-        run.mark(5, start + DAY + Duration::from_secs(1));
-        assert_eq!(expired(&run), Some(3));
-        run.mark(5, start + DAY + DAY / 32);
-        assert_eq!(expired(&run), Some(4));
-    }
-
-    #[test]
-    fn a_long_run_makes_few_marks() {
-        let start = Instant::now();
-        let mut run = Run::new(EntryId(1), DAY);
-        (0..10_000).for_each(|n| run.mark(n, start + DAY * n as u32 / 1000));
-        assert!(run.marks.len() <= MARKS as usize + 2, "{}", run.marks.len());
-        // Of ten days, the entries of the first nine.
-        assert!((8950..=9000).contains(&run.outlived), "{}", run.outlived);
+    fn each_message_goes_when_it_is_known_to_be_too_old() {
+        let (c, clocks) = messages();
+        let age = Duration::from_millis(DAY.unsigned_abs());
+        let expired = |now| Horizon { now, age }.expired(&c, &clocks).expect("it is read");
+        assert_eq!(expired(moment(9000, 5000, false)), None, "by a clock that is not trusted");
+        assert_eq!(expired(moment(NOW.0, 5000, true)), Some(2));
+        assert_eq!(expired(moment(NOW.0 + 10 * DAY, 5000, true)), Some(3), "that of this start is not old");
+        assert_eq!(expired(moment(NOW.0 - 10 * DAY, 1000 + DAY, false)), Some(3), "the computer runs for a day");
+        assert_eq!(expired(moment(NOW.0 - 10 * DAY, 1001 + DAY, false)), Some(4));
     }
 }

@@ -74,7 +74,7 @@ impl Store {
 
     /// Hands over a batch; [`Event::Committed`] says when it is on the disk.
     pub fn commit(&self, batch: Batch) {
-        self.ask(Request::Commit(batch));
+        self.ask(Request::Commit(Box::new(batch)));
     }
 
     /// Asks for the entries of `queue` after `after`: at most `limit`, and no more than `max_bytes` unless the first

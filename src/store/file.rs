@@ -23,6 +23,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/0002-handshakes-wills.sql"),
     include_str!("../../migrations/0003-runs.sql"),
     include_str!("../../migrations/0004-aside.sql"),
+    include_str!("../../migrations/0005-clock.sql"),
 ];
 
 /// The step after whose SQL the entries of earlier schemas become runs.

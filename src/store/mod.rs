@@ -3,7 +3,7 @@
 //! Two halves. [`tail`] is pure and lives in the broker's router: entries newer than the last commit, and who waits for
 //! them to be durable; an entry that all its queues acknowledge before the commit window ends never touches the disk.
 //! [`Store`] is a thread that owns the one SQLite connection: each batch is one transaction, and `answer` tells when
-//! the disk hangs in one, `space` how much room there is on it, and `loss` who lost what. `tables`, `removal` and
+//! the disk hangs in one, `space` how much room there is on it, `wear` how much is written, and `loss` who lost what. `tables`, `removal` and
 //! `age` are what a transaction does, `page` is what is read, `file` is how the database is opened, `recovery` what it holds
 //! then, `renewal` and `salvage` how a damaged one is replaced and what is read from it. [`Inspect`]
 //! looks into the file from outside, and copies it.
@@ -21,6 +21,7 @@ mod db;
 mod writer;
 mod answer;
 mod space;
+mod wear;
 mod loss;
 mod tables;
 mod books;
@@ -30,6 +31,7 @@ mod page;
 mod removal;
 mod waste;
 mod age;
+mod clocks;
 mod rows;
 mod file;
 mod recovery;
@@ -234,6 +236,8 @@ pub struct Recovered {
     pub handshakes: Vec<(QueueId, Handshake)>,
     /// By client id; not every one belongs to a kept session.
     pub wills: Vec<(Arc<str>, Will)>,
+    /// How many milliseconds the last trusted clock since this start of the computer was ahead of the time since then.
+    pub clock: Option<i64>,
 }
 
 /// How much a queue holds on disk.

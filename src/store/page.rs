@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, Result};
 
 use super::books::Books;
+use super::clocks::Clocks;
 use super::list::Item;
 use super::rows::{entry_id, int, message};
 use super::runs::Run;
@@ -26,23 +27,35 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// The entries, in order. True when they are the last.
-    pub(super) fn read(self, c: &Connection, books: &Books) -> Result<(Vec<Entry>, bool)> {
-        let (items, complete) = self.items(c, books)?;
+    /// The entries, in order: at least one, unless there are none. True when they are the last.
+    pub(super) fn read(mut self, c: &Connection, books: &Books, clocks: &Clocks) -> Result<(Vec<Entry>, bool)> {
+        loop {
+            let (items, complete) = self.items(c, books)?;
+            let (entries, whole) = self.entries(c, clocks, &items)?;
+            match items.last() {
+                // None of them has a message: it is gone since, or lost.
+                Some((_, last)) if entries.is_empty() && !complete => self.after = last.id,
+                _ => return Ok((entries, whole && complete)),
+            }
+        }
+    }
+
+    /// The entries of these items, as far as their bytes go; true when that is all of them.
+    fn entries(&self, c: &Connection, clocks: &Clocks, items: &[(u8, Item)]) -> Result<(Vec<Entry>, bool)> {
         let (mut entries, mut bytes) = (Vec::with_capacity(items.len()), 0);
         let mut select = c.prepare_cached(
-            "SELECT topic, payload, qos, retain, at, properties, id FROM message WHERE id BETWEEN ?1 AND ?2 ORDER BY id",
+            "SELECT topic, payload, qos, retain, at, properties, clock, timed, id FROM message \
+             WHERE id BETWEEN ?1 AND ?2 ORDER BY id",
         )?;
         for near in items.chunk_by(|(_, a), (_, b)| b.id.0 - a.id.0 <= NEAR) {
             let mut wanted = near.iter().peekable();
             let ends = [near[0].1.id, near[near.len() - 1].1.id].map(int);
             let mut rows = select.query(ends)?;
             while let Some(row) = rows.next()? {
-                let id = entry_id(row.get(6)?)?;
-                // One without a message would be of no use to anybody.
+                let id = entry_id(row.get(8)?)?;
                 while wanted.next_if(|(_, item)| item.id < id).is_some() {}
                 let Some((class, item)) = wanted.next_if(|(_, item)| item.id == id) else { continue };
-                let message = message(row)?;
+                let message = message(row, clocks)?;
                 bytes += message.topic.len() + message.payload.len();
                 if bytes > self.max_bytes && !entries.is_empty() {
                     return Ok((entries, false));
@@ -50,7 +63,7 @@ impl Page {
                 entries.push(Entry { id, message: Arc::new(message), delivery: delivery(item, *class) });
             }
         }
-        Ok((entries, complete))
+        Ok((entries, true))
     }
 
     /// Which they are, by class, as far as their number goes.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Result};
 
 use super::books::{Books, Held};
+use super::clocks::Clocks;
 use super::removal::largest;
 use super::rows::{entry_id, handshake, int, message, queue_id, session};
 use super::runs::Run;
@@ -18,16 +19,16 @@ const WINDOW: u64 = 1 << 16;
 /// Behind all ids.
 const NEVER: EntryId = EntryId(u64::MAX);
 
-/// What is there, and how much of it.
-pub(super) fn recover(c: &Connection) -> Result<(Recovered, Books)> {
+/// What is there, and how much of it, by these clocks.
+pub(super) fn recover(c: &Connection, clocks: &Clocks) -> Result<(Recovered, Books)> {
     let largest = largest(c)?;
     let noted = (meta(c, "next-id")?, queue_id(meta(c, "next-queue")?)?.0);
     let next_id = entry_id(noted.0.max(largest.map_or(1, |id| id.saturating_add(1))))?;
     let mut books = Books::new(int(next_id), noted, waste::is_there(c)?);
     let mut sessions = Vec::new();
     for row in c
-        .prepare("SELECT queue, client_id, expiry, left_at, subscriptions, user, sent FROM session")?
-        .query_map([], session)?
+        .prepare("SELECT queue, client_id, expiry, left_at, subscriptions, user, sent, left_clock FROM session")?
+        .query_map([], |row| session(row, clocks))?
     {
         let session = row?;
         books.opened(session.queue, session.is_own());
@@ -35,25 +36,24 @@ pub(super) fn recover(c: &Connection) -> Result<(Recovered, Books)> {
     }
     count(c, &mut books)?;
     for (session, depth) in &mut sessions {
-        *depth = measure(c, &books, session.queue)?;
+        *depth = measure(c, &books, clocks, session.queue)?;
     }
     let mut retained = Vec::new();
-    let mut statement = c.prepare("SELECT topic, payload, qos, 1, at, properties FROM retained")?;
-    for row in statement.query_map([], message)? {
+    let mut statement = c.prepare("SELECT topic, payload, qos, 1, at, properties, clock, timed FROM retained")?;
+    for row in statement.query_map([], |row| message(row, clocks))? {
         retained.push(Arc::new(row?));
     }
     let handshakes = c.prepare("SELECT queue, incoming, number FROM handshake")?;
     let handshakes = { handshakes }.query_map([], handshake)?.collect::<Result<_>>()?;
     let mut wills = Vec::new();
-    let mut statement =
-        c.prepare("SELECT topic, payload, qos, retain, at, properties, delay, due_at, client_id FROM will")?;
+    let mut statement = c.prepare(
+        "SELECT topic, payload, qos, retain, at, properties, NULL, 0, delay, due_at, due_clock, client_id FROM will",
+    )?;
     for row in statement.query_map([], |row| {
-        let will = Will {
-            message: message(row)?,
-            delay: row.get(6)?,
-            due: row.get::<_, Option<i64>>(7)?.map(|at| Timestamp(at).into()),
-        };
-        Ok((row.get(8)?, will))
+        let (due, clock) = (row.get::<_, Option<i64>>(9)?.map(Timestamp), row.get(10)?);
+        let due = due.map(|due| clocks.best(due, clock));
+        let will = Will { message: message(row, clocks)?, delay: row.get(8)?, due };
+        Ok((row.get(11)?, will))
     })? {
         wills.push(row?);
     }
@@ -64,14 +64,15 @@ pub(super) fn recover(c: &Connection) -> Result<(Recovered, Books)> {
         retained,
         handshakes,
         wills,
+        clock: clocks.trusted(),
     };
     Ok((recovered, books))
 }
 
 /// When the message of the entry `first`, or the next one that there is, entered the broker.
-pub(super) fn entered(c: &Connection, first: EntryId) -> Result<Option<Moment>> {
-    let mut select = c.prepare_cached("SELECT at FROM message WHERE id >= ?1 ORDER BY id LIMIT 1")?;
-    Ok(select.query_row([int(first)], |row| row.get(0)).optional()?.map(|at| Timestamp(at).into()))
+pub(super) fn entered(c: &Connection, clocks: &Clocks, first: EntryId) -> Result<Option<Moment>> {
+    let mut select = c.prepare_cached("SELECT at, clock FROM message WHERE id >= ?1 ORDER BY id LIMIT 1")?;
+    select.query_row([int(first)], |row| Ok(clocks.best(Timestamp(row.get(0)?), row.get(1)?))).optional()
 }
 
 /// Counts what the queues of `books` hold.
@@ -124,7 +125,7 @@ fn count_shared(c: &Connection, mut next: BTreeMap<(QueueId, u8), EntryId>) -> R
     Ok(bytes)
 }
 
-fn measure(c: &Connection, books: &Books, queue: QueueId) -> Result<Depth> {
+fn measure(c: &Connection, books: &Books, clocks: &Clocks, queue: QueueId) -> Result<Depth> {
     let total = books.total(queue);
     let mut depth = Depth { entries: total.entries, ..Depth::default() };
     let (mut first, mut oldest) = (None, None);
@@ -138,7 +139,7 @@ fn measure(c: &Connection, books: &Books, queue: QueueId) -> Result<Depth> {
         depth.last = last.iter().flat_map(|run| run.items.iter().map(|item| item.seq)).fold(depth.last, u64::max);
     }
     depth.first = first.unwrap_or_default();
-    depth.oldest = oldest.map(|id| entered(c, id)).transpose()?.flatten();
+    depth.oldest = oldest.map(|id| entered(c, clocks, id)).transpose()?.flatten();
     Ok(depth)
 }
 

@@ -5,6 +5,7 @@ use rusqlite::{Error, Result, Row};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::clocks::Clocks;
 use super::{EntryId, Handshake, QueueId, Session, Subscription};
 use crate::clock::Timestamp;
 use crate::message::{Message, QoS};
@@ -16,13 +17,15 @@ pub(super) const LAST_ID: i64 = i64::MAX >> 1;
 /// The last id of a queue that leaves room for new ones.
 pub(super) const LAST_QUEUE: u32 = u32::MAX - (1 << 24);
 
-/// A session of the columns queue, client_id, expiry, left_at, subscriptions, user, sent.
-pub(super) fn session(row: &Row<'_>) -> Result<Session> {
+/// A session of the columns queue, client_id, expiry, left_at, subscriptions, user, sent, left_clock.
+pub(super) fn session(row: &Row<'_>, clocks: &Clocks) -> Result<Session> {
+    let left = row.get::<_, Option<i64>>(3)?.map(Timestamp);
+    let clock = row.get(7)?;
     Ok(Session {
         queue: queue_id(row.get(0)?)?,
         client_id: row.get(1)?,
         expiry: row.get(2)?,
-        left: row.get::<_, Option<i64>>(3)?.map(|at| Timestamp(at).into()),
+        left: left.map(|at| clocks.best(at, clock)),
         subscriptions: subscriptions(&row.get::<_, String>(1)?, &row.get::<_, String>(4)?),
         user: row.get(5)?,
         sent: seq(row.get(6)?)?,
@@ -59,16 +62,21 @@ fn subscriptions(client_id: &str, list: &str) -> Vec<Subscription> {
     })
 }
 
-/// A message of the columns topic, payload, qos, retain, at, properties.
-pub(super) fn message(row: &Row<'_>) -> Result<Message> {
-    Ok(Message {
+/// A message of the columns topic, payload, qos, retain, at, properties, clock, timed.
+pub(super) fn message(row: &Row<'_>, clocks: &Clocks) -> Result<Message> {
+    let (at, clock) = (Timestamp(row.get(4)?), row.get(6)?);
+    let message = Message {
         topic: row.get(0)?,
         payload: Bytes::from(row.get::<_, Vec<u8>>(1)?),
         qos: qos(row.get(2)?),
         retain: row.get(3)?,
-        at: Timestamp(row.get(4)?).into(),
-        timed: false,
+        at: clocks.moment(at, clock),
+        timed: row.get(7)?,
         properties: from_json(row.get(5)?),
+    };
+    Ok(match clocks.correction(at, clock) {
+        Some(right) => message.corrected(right),
+        None => message,
     })
 }
 

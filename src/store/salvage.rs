@@ -20,7 +20,36 @@ const STEP: i64 = 500;
 /// A table and its columns, the first of which is its key in order.
 struct Table {
     name: &'static str,
-    columns: &'static str,
+    columns: String,
+}
+
+/// How the columns of the old store are read that say by which clock a time is: earlier schemas have none, and the new
+/// store may have clocks of its own.
+struct ClockColumns {
+    are_there: bool,
+    own: i64,
+}
+
+impl ClockColumns {
+    fn of(old: &Connection, new: &Connection) -> Result<Self> {
+        let own = new.query_row("SELECT coalesce(max(id), 0) FROM clock", [], |row| row.get(0))?;
+        Ok(Self { are_there: old.prepare("SELECT clock FROM message").is_ok(), own })
+    }
+
+    fn column(&self, name: &str) -> String {
+        if !self.are_there {
+            return format!("NULL AS {name}");
+        }
+        format!("iif({name} > 0, {name} + {}, {name}) AS {name}", self.own)
+    }
+
+    fn timed(&self) -> &'static str {
+        if self.are_there { "timed" } else { "0 AS timed" }
+    }
+
+    fn table(&self) -> String {
+        format!("SELECT id + {} AS id, boot, ahead, trusted FROM clock", self.own)
+    }
 }
 
 /// Copies what can be read of the store at `from` into the one behind `to`, which is empty but for sessions.
@@ -38,17 +67,24 @@ pub(super) fn carry_over(from: &Path, to: &mut Connection) -> Result<()> {
     };
     let new = to.transaction()?;
     let mut damaged_places = 0;
+    let clocks = ClockColumns::of(&old, &new)?;
+    let [clock, left, due] = ["clock", "left_clock", "due_clock"].map(|column| clocks.column(column));
+    let timed = clocks.timed();
+    if clocks.are_there {
+        damaged_places += copy_plain(&old, &new, &clocks.table())?;
+    }
     for sql in [
         "SELECT key, value FROM meta",
-        "SELECT queue, client_id, expiry, left_at, subscriptions, user, sent FROM session",
-        "SELECT topic, payload, qos, at, properties FROM retained",
+        &format!("SELECT queue, client_id, expiry, left_at, subscriptions, user, sent, {left} FROM session"),
+        &format!("SELECT topic, payload, qos, at, properties, {clock}, {timed} FROM retained"),
         "SELECT queue, incoming, number FROM handshake",
-        "SELECT client_id, topic, payload, qos, retain, at, properties, delay, due_at FROM will",
+        &format!("SELECT client_id, topic, payload, qos, retain, at, properties, delay, due_at, {due} FROM will"),
         "SELECT number, session, topic, payload, qos, retain, entered_at, properties, code, reason, at FROM aside",
     ] {
         damaged_places += copy_plain(&old, &new, sql)?;
     }
-    let message = Table { name: "message", columns: "id, topic, payload, qos, retain, at, properties" };
+    let columns = format!("id, topic, payload, qos, retain, at, properties, {clock}, {timed}");
+    let message = Table { name: "message", columns };
     damaged_places += copy_ranges(&old, &new, &message)?;
     let strange = remove_strange(&new)?;
     let Found { unreadable, given, .. } = found::carry_over(&old, &new)?;
@@ -80,6 +116,7 @@ fn remove_strange(new: &Connection) -> Result<usize> {
     let number = |column: &str, range: &str| format!("({} AND {column} {range})", is(column, "integer"));
     let or_null = |column: &str, class: &str| format!("typeof({column}) IN ('null', '{class}')");
     let message = [is("topic", "text"), is("payload", "blob"), number("qos", small), number("at", &any)];
+    let clock = [or_null("clock", "integer"), number("timed", "BETWEEN 0 AND 1")];
     let mut removed = 0;
     for (table, sound) in [
         // The two ids are counted anew from what is there.
@@ -98,6 +135,7 @@ fn remove_strange(new: &Connection) -> Result<usize> {
                 is("client_id", "text"),
                 number("expiry", &u32),
                 or_null("left_at", "integer"),
+                or_null("left_clock", "integer"),
                 is("subscriptions", "text"),
                 or_null("user", "text"),
                 number("sent", &id),
@@ -105,9 +143,14 @@ fn remove_strange(new: &Connection) -> Result<usize> {
         ),
         (
             "message",
-            [&message[..], &[number("id", &id), number("retain", &any), or_null("properties", "text")]].concat(),
+            [&message[..], &clock, &[number("id", &id), number("retain", &any), or_null("properties", "text")]]
+                .concat(),
         ),
-        ("retained", [&message[..], &[or_null("properties", "text")]].concat()),
+        ("retained", [&message[..], &clock, &[or_null("properties", "text")]].concat()),
+        (
+            "clock",
+            vec![number("id", &id), is("boot", "text"), number("ahead", &any), number("trusted", "BETWEEN 0 AND 1")],
+        ),
         (
             "handshake",
             vec![
@@ -127,6 +170,7 @@ fn remove_strange(new: &Connection) -> Result<usize> {
                     or_null("properties", "text"),
                     number("delay", &u32),
                     or_null("due_at", "integer"),
+                    or_null("due_clock", "integer"),
                 ],
             ]
             .concat(),
@@ -167,7 +211,7 @@ fn copy_ranges(old: &Connection, new: &Connection, table: &Table) -> Result<u32>
     let Table { name, columns } = table;
     let sql = format!("SELECT {columns} FROM {name} WHERE id > ?1 ORDER BY id LIMIT {STEP}");
     let Ok(select) = old.prepare(&sql) else { return Ok(1) };
-    let mut insert = prepare_insert(new, name, columns)?;
+    let mut insert = prepare_insert(new, name, &select.column_names().collect::<Vec<_>>().join(", "))?;
     let width = select.column_count();
     read_ranges(
         select,

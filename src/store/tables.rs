@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior};
 use super::age::Horizon;
 use super::aside;
 use super::books::{Books, Held};
+use super::clocks::Clocks;
 use super::list::Item;
 use super::loss::Dropped;
 use super::page::Page;
@@ -18,8 +19,13 @@ use super::{
     Append, Batch, Entry, EntryId, Handshake, Lost, QueueBound, QueueId, Recovered, Session, WhenFull, Will, runs,
 };
 use crate::clock::Moment;
+use crate::clock::boot::Boot;
 use crate::message::Message;
 use crate::status::Cause;
+
+/// A file with so many bytes that are not in use is made smaller, when there are no more in use than that.
+const MUCH: u64 = 16 << 20;
+const LITTLE: u64 = 4 << 20;
 
 /// Statements that are kept ready.
 const STATEMENTS: usize = 64;
@@ -29,6 +35,7 @@ const STATEMENTS: usize = 64;
 pub(super) struct Tables {
     pub(super) connection: Connection,
     pub(super) books: Books,
+    clocks: Clocks,
     bounds: Bounds,
 }
 
@@ -45,8 +52,12 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    fn of(&self, session: &Session) -> Option<QueueBound> {
-        self.queues.iter().find(|(client_id, _)| *client_id == session.client_id).map(|(_, bound)| *bound)
+    /// Notes what holds for the queues of `sessions` alone.
+    fn note<'a>(&self, books: &mut Books, sessions: impl IntoIterator<Item = &'a Session>) {
+        for session in sessions {
+            let own = self.queues.iter().find(|(client_id, _)| *client_id == session.client_id);
+            own.into_iter().for_each(|(_, bound)| books.bound(session.queue, *bound));
+        }
     }
 }
 
@@ -60,12 +71,11 @@ impl Tables {
     /// The tables behind a connection whose schema is in place, and what they hold.
     pub(super) fn new(connection: Connection, bounds: &Bounds) -> Result<(Self, Recovered)> {
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        let (recovered, mut books) = recover(&connection)?;
+        let clocks = Clocks::read(&connection, Boot::current())?;
+        let (recovered, mut books) = recover(&connection, &clocks)?;
         books.aside = aside::Count::new(&connection)?;
-        for (session, _) in &recovered.sessions {
-            bounds.of(session).into_iter().for_each(|bound| books.bound(session.queue, bound));
-        }
-        Ok((Self { connection, books, bounds: bounds.clone() }, recovered))
+        bounds.note(&mut books, recovered.sessions.iter().map(|(session, _)| session));
+        Ok((Self { connection, books, clocks, bounds: bounds.clone() }, recovered))
     }
 
     /// Does all of `batch` in one transaction, and lets give way what is too old by `horizon`, or more than `limit` bytes
@@ -79,13 +89,16 @@ impl Tables {
             // A store that is full loses as much as it gets.
             appends => DELETIONS + 2 * appends,
         };
-        self.change(most, |c, books, removal| {
+        let mut clocks = self.clocks.clone();
+        let dropped = self.change(most, |c, books, removal| {
             let mut dropped = Dropped::default();
+            clocks.note(c, horizon.now)?;
             // First, as a session with the same client id may begin in the same batch.
             for queue in &batch.ended {
                 end(c, books, removal, *queue)?;
             }
-            put_sessions(c, books, removal, &batch.sessions, &bounds)?;
+            put_sessions(c, books, &mut clocks, removal, &batch.sessions)?;
+            bounds.note(books, &batch.sessions);
             for (queue, id) in &batch.acked {
                 removal.take_up_to(books, *queue, *id)?;
                 books.seen(int(*id));
@@ -104,16 +117,16 @@ impl Tables {
                 removal.drop_oldest(books, limit.saturating_sub(coming), (when_full, cause), &mut dropped)?;
                 removal.finish(books, most)?;
             }
-            append(c, books, &batch.appends, &mut dropped)?;
-            retain(c, &batch.retained)?;
+            append(c, books, &mut clocks, &batch.appends, &mut dropped)?;
+            retain(c, &mut clocks, &batch.retained)?;
             shake_hands(c, books, &batch.handshakes)?;
-            put_wills(c, &batch.wills)?;
+            put_wills(c, &mut clocks, &batch.wills)?;
             aside::put(c, &mut books.aside, &batch.aside)?;
             for (queue, entries) in books.above(per_client, &batch.appends) {
                 let excess = Held { entries, ..Held::default() };
                 removal.shorten(books, queue, excess, Cause::PerClient, &mut dropped)?;
             }
-            if let Some(last) = horizon.expired(c)? {
+            if let Some(last) = horizon.expired(c, &clocks)? {
                 removal.expire(books, EntryId(last.unsigned_abs()), &mut dropped)?;
             }
             for (queue, bytes) in books.beyond() {
@@ -124,7 +137,9 @@ impl Tables {
             }
             removal.drop_oldest(books, limit, (when_full, cause), &mut dropped)?;
             Ok(dropped)
-        })
+        })?;
+        self.clocks = clocks;
+        Ok(dropped)
     }
 
     /// Takes the entries of `queue` up to and with `until` out. Returns what it lost.
@@ -144,16 +159,20 @@ impl Tables {
     pub(super) fn reconcile(&mut self, sessions: &BTreeMap<QueueId, Session>, before: &Books) -> Result<()> {
         let sessions: Vec<_> = sessions.values().cloned().collect();
         let bounds = self.bounds.clone();
+        let mut clocks = self.clocks.clone();
         self.change(DELETIONS, |c, books, removal| {
             let strays = books.queues().filter(|queue| !sessions.iter().any(|s| s.queue == *queue));
             for queue in strays.collect::<Vec<_>>() {
                 end(c, books, removal, queue)?;
             }
-            put_sessions(c, books, removal, &sessions, &bounds)?;
+            put_sessions(c, books, &mut clocks, removal, &sessions)?;
+            bounds.note(books, &sessions);
             books.next_id = books.next_id.max(before.next_id);
             books.next_queue = books.next_queue.max(before.next_queue);
             Ok(())
-        })
+        })?;
+        self.clocks = clocks;
+        Ok(())
     }
 
     /// Does all of `change` in one transaction, or nothing; of the messages that nobody wants any more, so many go now.
@@ -173,9 +192,9 @@ impl Tables {
         Ok(done)
     }
 
-    /// Whether something is too old: the next [`Self::apply`] lets it give way.
+    /// Whether something is too old, or the clock is one to remember: the next [`Self::apply`] sees to it.
     pub(super) fn stale(&self, horizon: Horizon) -> Result<bool> {
-        Ok(horizon.expired(&self.connection)?.is_some())
+        Ok(self.clocks.is_news(horizon.now) || horizon.expired(&self.connection, &self.clocks)?.is_some())
     }
 
     /// The queues that take no new entries, when `limit` bytes are all that may be held.
@@ -214,23 +233,39 @@ impl Tables {
         self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
     }
 
+    /// Makes the file as small as what is in it, if it is almost empty and was large: what is in it is written anew, which
+    /// then takes no time. Returns the bytes that went.
+    ///
+    /// Pages that can be moved (`auto_vacuum`) would let any file shrink, and cost a page more in every commit.
+    pub(super) fn shrink(&self) -> Result<u64> {
+        let number = |pragma: &str| self.connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+        let (pages, size) = (number("PRAGMA page_count")?.unsigned_abs(), number("PRAGMA page_size")?.unsigned_abs());
+        let spare = self.spare()?;
+        if spare < MUCH || (pages * size).saturating_sub(spare) > LITTLE {
+            return Ok(0);
+        }
+        self.connection.execute_batch("VACUUM")?;
+        self.checkpoint()?;
+        Ok((pages * size).saturating_sub(number("PRAGMA page_count")?.unsigned_abs() * size))
+    }
+
     /// When the oldest message entered the broker.
     pub(super) fn oldest(&self) -> Result<Option<Moment>> {
-        self.books.first().map(|first| entered(&self.connection, first)).transpose().map(Option::flatten)
+        self.books.first().map(|first| entered(&self.connection, &self.clocks, first)).transpose().map(Option::flatten)
     }
 
     /// The entries of a page, in order. True when they are the last.
     pub(super) fn load(&self, page: Page) -> Result<(Vec<Entry>, bool)> {
-        page.read(&self.connection, &self.books)
+        page.read(&self.connection, &self.books, &self.clocks)
     }
 }
 
 fn put_sessions(
     c: &Connection,
     books: &mut Books,
+    clocks: &mut Clocks,
     removal: &mut Removal<'_>,
     sessions: &[Session],
-    bounds: &Bounds,
 ) -> Result<()> {
     for session in sessions {
         // A client that begins anew gets a new queue; the one it had ends with this.
@@ -245,11 +280,11 @@ fn put_sessions(
             end(c, books, removal, QueueId(had))?;
         }
         c.execute(
-            "INSERT INTO session (queue, client_id, expiry, left_at, subscriptions, user, sent) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+            "INSERT INTO session (queue, client_id, expiry, left_at, subscriptions, user, sent, left_clock) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
              ON CONFLICT (queue) DO UPDATE SET client_id = excluded.client_id, expiry = excluded.expiry, \
              left_at = excluded.left_at, subscriptions = excluded.subscriptions, user = excluded.user, \
-             sent = excluded.sent",
+             sent = excluded.sent, left_clock = excluded.left_clock",
             (
                 session.queue.0,
                 &session.client_id,
@@ -258,38 +293,55 @@ fn put_sessions(
                 json(&session.subscriptions),
                 &session.user,
                 int(EntryId(session.sent)),
+                clock_of(c, clocks, session.left)?,
             ),
         )?;
         books.opened(session.queue, session.is_own());
-        bounds.of(session).into_iter().for_each(|bound| books.bound(session.queue, bound));
     }
     Ok(())
 }
 
-fn append(c: &Connection, books: &mut Books, appends: &[Append], dropped: &mut Dropped) -> Result<()> {
+/// By which clock a moment is that is to be kept, if there is one.
+fn clock_of(c: &Connection, clocks: &mut Clocks, moment: Option<Moment>) -> Result<Option<i64>> {
+    Ok(moment.map(|moment| clocks.of(c, moment)).transpose()?.flatten())
+}
+
+fn append(
+    c: &Connection,
+    books: &mut Books,
+    clocks: &mut Clocks,
+    appends: &[Append],
+    dropped: &mut Dropped,
+) -> Result<()> {
     let mut message = c.prepare_cached(
-        "INSERT INTO message (id, topic, payload, qos, retain, at, properties) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO message (id, topic, payload, qos, retain, at, properties, clock, timed) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;
     let mut runs = BTreeMap::<_, Vec<_>>::new();
     for Append { id, message: m, queues } in appends {
         // A queue without a session has no reader, and an id is used once. The broker appends nothing else; if it did, that
         // is not to be a secret.
         let used = int(*id) < books.next_id;
-        let (wanted, wrong): (Vec<_>, Vec<_>) = queues.iter().partition(|(queue, _)| !used && books.has(*queue));
-        for (queue, delivery) in wrong {
-            let lost = Lost { cause: Cause::Ended, entries: 1, until: *id, class: delivery.class };
-            dropped.note(*queue, lost);
-        }
         books.seen(int(*id));
-        if wanted.is_empty() {
+        let mut wanted = 0;
+        for (queue, delivery) in queues {
+            if used || !books.has(*queue) {
+                let lost = Lost { cause: Cause::Ended, entries: 1, until: *id, class: delivery.class };
+                dropped.note(*queue, lost);
+            } else {
+                wanted += 1;
+            }
+        }
+        if wanted == 0 {
             continue;
         }
         let properties = m.properties.as_ref().map(json);
         let size = size(m, properties.as_deref());
-        message.execute((int(*id), &m.topic, &m.payload[..], u8::from(m.qos), m.retain, m.at.wall.0, properties))?;
+        let clock = clocks.of(c, m.at)?;
+        let (qos, at) = (u8::from(m.qos), m.at.wall.0);
+        message.execute((int(*id), &m.topic, &m.payload[..], qos, m.retain, at, properties, clock, m.timed))?;
         books.bytes = books.bytes.saturating_add(size);
-        let alone = wanted.len() == 1;
-        for (queue, delivery) in wanted {
+        for (queue, delivery) in queues.iter().filter(|(queue, _)| books.has(*queue)) {
             let item = Item {
                 id: *id,
                 seq: delivery.seq,
@@ -297,7 +349,7 @@ fn append(c: &Connection, books: &mut Books, appends: &[Append], dropped: &mut D
                 retain: delivery.retain,
                 subscription_ids: delivery.subscription_ids.clone(),
                 size,
-                alone,
+                alone: wanted == 1,
             };
             runs.entry((*queue, delivery.class)).or_default().push(item);
         }
@@ -317,15 +369,19 @@ fn end(c: &Connection, books: &mut Books, removal: &mut Removal<'_>, queue: Queu
     Ok(())
 }
 
-fn retain(c: &Connection, messages: &[Arc<Message>]) -> Result<()> {
-    let mut set = c.prepare_cached("INSERT OR REPLACE INTO retained VALUES (?1, ?2, ?3, ?4, ?5)")?;
+fn retain(c: &Connection, clocks: &mut Clocks, messages: &[Arc<Message>]) -> Result<()> {
+    let mut set = c.prepare_cached(
+        "INSERT OR REPLACE INTO retained (topic, payload, qos, at, properties, clock, timed) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
     let mut clear = c.prepare_cached("DELETE FROM retained WHERE topic = ?1")?;
     for m in messages {
         if m.payload.is_empty() {
             clear.execute([&m.topic])?;
         } else {
             let properties = m.properties.as_ref().map(json);
-            set.execute((&m.topic, &m.payload[..], u8::from(m.qos), m.at.wall.0, properties))?;
+            let clock = clocks.of(c, m.at)?;
+            set.execute((&m.topic, &m.payload[..], u8::from(m.qos), m.at.wall.0, properties, clock, m.timed))?;
         }
     }
     Ok(())
@@ -344,7 +400,7 @@ fn shake_hands(c: &Connection, books: &Books, handshakes: &[(QueueId, Handshake,
     Ok(())
 }
 
-fn put_wills(c: &Connection, wills: &[(Arc<str>, Option<Will>)]) -> Result<()> {
+fn put_wills(c: &Connection, clocks: &mut Clocks, wills: &[(Arc<str>, Option<Will>)]) -> Result<()> {
     for (client_id, will) in wills {
         let Some(Will { message: m, delay, due }) = will else {
             c.execute("DELETE FROM will WHERE client_id = ?1", [client_id])?;
@@ -352,7 +408,9 @@ fn put_wills(c: &Connection, wills: &[(Arc<str>, Option<Will>)]) -> Result<()> {
         };
         let properties = m.properties.as_ref().map(json);
         c.execute(
-            "INSERT OR REPLACE INTO will VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT OR REPLACE INTO will \
+             (client_id, topic, payload, qos, retain, at, properties, delay, due_at, due_clock) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             (
                 client_id,
                 &m.topic,
@@ -363,6 +421,7 @@ fn put_wills(c: &Connection, wills: &[(Arc<str>, Option<Will>)]) -> Result<()> {
                 properties,
                 delay,
                 due.map(|at| at.wall.0),
+                clock_of(c, clocks, *due)?,
             ),
         )?;
     }

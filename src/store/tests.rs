@@ -116,8 +116,8 @@ fn keeps_everything_of_a_message_and_its_delivery() {
         payload: vec![0, 255, 10].into(),
         qos: QoS::ExactlyOnce,
         retain: true,
-        at: Timestamp::now().into(),
-        timed: false,
+        at: Moment::now(),
+        timed: true,
         properties: Some(Box::new(Properties {
             expiry: Some(9),
             user: vec![("k".into(), "v".into()), ("k".into(), "w".into())],
@@ -133,7 +133,7 @@ fn keeps_everything_of_a_message_and_its_delivery() {
         share: None,
     };
     let mut kept = session(QUEUE, "a");
-    kept.left = Some(Timestamp(7).into());
+    kept.left = Some(message.at);
     kept.subscriptions =
         vec![Subscription { filter: "πlant/#".into(), options: SubscribeOptions::default(), id: Some(3) }];
     let appends =
@@ -261,7 +261,7 @@ fn a_running_store_that_loses_its_sessions_to_damage_gets_them_back() {
     commit(&mut store, Batch { sessions: vec![session(QueueId(3), "c")], ..Batch::default() });
     commit(&mut store, Batch { ended: vec![QueueId(3)], ..Batch::default() });
     let crafted = rusqlite::Connection::open(place.path()).expect("a database");
-    let damage = "DELETE FROM session; DELETE FROM meta; INSERT INTO session VALUES (3, 'c', 1, 1, '[]', NULL, 0); \
+    let damage = "DELETE FROM session; DELETE FROM meta; INSERT INTO session VALUES (3, 'c', 1, 1, '[]', NULL, 0, NULL); \
                   UPDATE message SET topic = x'00' WHERE id = 2";
     crafted.execute_batch(damage).expect("changed");
     drop(crafted);
@@ -327,27 +327,28 @@ fn a_full_store_that_refuses_says_so_until_there_is_room() {
 #[test]
 fn what_is_too_old_goes_but_a_clock_that_is_set_after_the_start_makes_nothing_old() {
     let mut place = Place::new();
-    let now = Timestamp::now().0;
-    let day = 24 * 3600 * 1000_i64;
-    place.config.max_age = Period(Duration::from_millis(day.unsigned_abs()));
+    let day = Duration::from_secs(24 * 3600);
+    place.config.max_age = Period(day);
     let (mut store, _) = place.open();
     let aged = |id, at| {
         let mut append = append(id, b"x", &[QUEUE]);
-        append.message = Arc::new(Message { at: Timestamp(at).into(), ..(*append.message).clone() });
+        append.message = Arc::new(Message { at, ..(*append.message).clone() });
         append
     };
-    // The clock of this run was days behind when these came in.
-    let sessions = vec![session(QUEUE, "a")];
-    let appends = vec![aged(1, 1000), aged(2, now - 31 * day), aged(3, 2000), aged(4, now - day / 2)];
-    assert_eq!(commit(&mut store, Batch { sessions, appends, ..Batch::default() }), (vec![], false));
-    assert_eq!(commit(&mut store, Batch { appends: vec![aged(5, now - 40 * day)], ..Batch::default() }).0, []);
-    assert_eq!(ids(&mut store, QUEUE), [1, 2, 3, 4, 5]);
-    store.close();
-    // By the next run the wall clock is all there is to go by.
-    let (mut store, _) = place.open();
-    let (dropped, _) = commit(&mut store, Batch { appends: vec![aged(6, now - 50 * day)], ..Batch::default() });
+    let now = Moment::now();
+    // Of an earlier start of the computer; and of this one, by a clock that was days behind.
+    let earlier = |days| Moment { uptime: None, ..now.before(day * days) };
+    let behind = |wall| Moment { wall, trusted: false, ..now };
+    let appends = vec![aged(1, earlier(31)), aged(2, earlier(2)), aged(3, behind(Timestamp(1000)))];
+    let (dropped, _) = commit(&mut store, Batch { sessions: vec![session(QUEUE, "a")], appends, ..Batch::default() });
     assert_eq!(dropped, [(QUEUE, Lost { cause: Cause::Age, class: 0, entries: 2, until: EntryId(2) })]);
-    assert_eq!(ids(&mut store, QUEUE), [3, 4, 5, 6]);
+    commit(&mut store, Batch { appends: vec![aged(4, behind(now.before(day * 40).wall))], ..Batch::default() });
+    assert_eq!(ids(&mut store, QUEUE), [3, 4]);
+    store.close();
+    // A restart of the gateway is none of the computer.
+    let (mut store, _) = place.open();
+    assert_eq!(commit(&mut store, Batch { appends: vec![aged(5, now)], ..Batch::default() }).0, []);
+    assert_eq!(ids(&mut store, QUEUE), [3, 4, 5]);
 }
 
 #[test]
@@ -443,19 +444,19 @@ fn numbers_that_no_fieldpost_wrote_cost_their_rows_and_not_the_store() {
     for (what, left) in [
         ("UPDATE session SET queue = 1099511627776", &none[..]),
         ("UPDATE session SET queue = 4294967295", &none[..]),
-        ("INSERT INTO session VALUES (4294967296, 'b', 1, 1, '[]', NULL, 0)", &[1, 2, 3]),
-        ("INSERT INTO session VALUES (7, 'b', -1, 1, '[]', NULL, 0)", &[1, 2, 3]),
+        ("INSERT INTO session VALUES (4294967296, 'b', 1, 1, '[]', NULL, 0, NULL)", &[1, 2, 3]),
+        ("INSERT INTO session VALUES (7, 'b', -1, 1, '[]', NULL, 0, NULL)", &[1, 2, 3]),
         ("INSERT INTO handshake VALUES (1, 1, 70000)", &[1, 2, 3]),
         ("UPDATE run SET list = x'00'", &none[..]),
         ("UPDATE run SET entries = 7", &none[..]),
         ("UPDATE run SET last = 2", &none[..]),
-        ("INSERT INTO will VALUES ('c', 't', x'00', 1, 0, 0, NULL, -1, NULL)", &[1, 2, 3]),
+        ("INSERT INTO will VALUES ('c', 't', x'00', 1, 0, 0, NULL, -1, NULL, NULL)", &[1, 2, 3]),
         ("UPDATE session SET client_id = x'ff'", &none[..]),
         ("UPDATE message SET id = 9223372036854775807 WHERE id = 3", &[1, 2]),
         ("UPDATE meta SET value = 9223372036854775807", &[1, 2, 3]),
         ("UPDATE meta SET value = -1", &[1, 2, 3]),
         ("UPDATE message SET topic = x'00' WHERE id = 2", &[1, 3]),
-        ("INSERT INTO retained VALUES ('r', x'00', 4096, 0, NULL)", &[1, 2, 3]),
+        ("INSERT INTO retained VALUES ('r', x'00', 4096, 0, NULL, NULL, 0)", &[1, 2, 3]),
     ] {
         let place = Place::new();
         let (mut store, _) = place.open();

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::age::{Horizon, Run};
+use super::age::Horizon;
 use super::answer::Answer;
 use super::books::Books;
 use super::file::{Owned, damaged, explain};
@@ -17,6 +17,7 @@ use super::loss::Dropped;
 use super::page::Page;
 use super::space::Space;
 use super::tables::{Bounds, Tables};
+use super::wear::{Wear, Written};
 use super::{Batch, EntryId, Event, QueueId, Recovered, Session};
 use crate::backoff::Backoff;
 use crate::clock::Moment;
@@ -36,7 +37,7 @@ const MORE: u64 = 1 << 20;
 const LAST_TRIES: Duration = Duration::from_secs(5);
 
 pub(super) enum Request {
-    Commit(Batch),
+    Commit(Box<Batch>),
     Load(Page),
     #[cfg(test)]
     LimitPages(u32),
@@ -51,7 +52,6 @@ pub(super) struct Writer {
     books: Books,
     /// The sessions after it: what a damaged database may have lost of them is put back.
     sessions: BTreeMap<QueueId, Session>,
-    run: Run,
     owned: Owned,
     bounds: Bounds,
     inbox: Receiver<Request>,
@@ -68,6 +68,8 @@ pub(super) struct Writer {
     space: Space,
     /// What the database was told not to outgrow.
     bound: Option<u64>,
+    /// What is written to it.
+    wear: Wear,
     /// The queues of which the broker was told that they take nothing new.
     full: Vec<QueueId>,
     /// When to try again, after a failure.
@@ -104,7 +106,6 @@ impl Writer {
     ) -> Self {
         let mut writer = Self {
             sessions: recovered.sessions.iter().map(|(session, _)| (session.queue, session.clone())).collect(),
-            run: Run::new(recovered.next_id, bounds.age),
             books: Books::default(),
             tables: Some(tables),
             owned,
@@ -118,6 +119,7 @@ impl Writer {
             dropped: Dropped::default(),
             space,
             bound: None,
+            wear: Wear::default(),
             full: Vec::new(),
             retry: None,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
@@ -143,7 +145,7 @@ impl Writer {
             }
             let mut idle = false;
             match self.inbox.recv_timeout(wake.saturating_duration_since(Instant::now())) {
-                Ok(Request::Commit(batch)) => self.batches.push_back(batch),
+                Ok(Request::Commit(batch)) => self.batches.push_back(*batch),
                 Ok(Request::Load(load)) => self.loads.push_back(load),
                 #[cfg(test)]
                 Ok(Request::LimitPages(pages)) => self.limit_pages(pages),
@@ -157,6 +159,7 @@ impl Writer {
                 if Instant::now() >= sweep {
                     sweep = Instant::now() + SWEEP;
                     done = done.and_then(|()| self.expire());
+                    self.shrink();
                 }
                 let read = self.load();
                 let cleaned = if idle { self.clean() } else { Ok(()) };
@@ -321,14 +324,26 @@ impl Writer {
         Ok(())
     }
 
+    /// Gives the disk back what a long outage has taken. That it cannot be done now is no trouble.
+    fn shrink(&mut self) {
+        if self.has_waste() || self.space.is_short() {
+            return;
+        }
+        let owed = self.answer.owed();
+        match self.tables.as_ref().map(Tables::shrink) {
+            Some(Ok(bytes)) if bytes > 0 => tracing::info!("the store's file is {} smaller", Size(bytes)),
+            Some(Err(e)) => tracing::debug!("the store's file cannot be made smaller now: {}", explain(&e)),
+            _ => {}
+        }
+        drop(owed);
+    }
+
     fn has_waste(&self) -> bool {
         self.tables.as_ref().is_some_and(|tables| tables.books.waste)
     }
 
-    fn horizon(&mut self) -> Horizon {
-        let books = self.tables.as_ref().map_or(&self.books, |tables| &tables.books);
-        self.run.mark(books.next_id, Instant::now());
-        self.run.horizon(Moment::now())
+    fn horizon(&self) -> Horizon {
+        Horizon { now: Moment::now(), age: self.bounds.age }
     }
 
     /// Tries the rest until it is written, or for a while if the disk takes nothing.
@@ -430,7 +445,8 @@ impl Writer {
         }
     }
 
-    fn report(&self, change: impl FnOnce(&mut status::Store)) {
+    fn report(&mut self, change: impl FnOnce(&mut status::Store)) {
+        let written = self.wear.look(Instant::now());
         let oldest = self.tables.as_ref().and_then(|tables| tables.oldest().ok().flatten());
         self.reporter.send_modify(|status| {
             if let Some(tables) = &self.tables {
@@ -441,6 +457,9 @@ impl Writer {
                 status.oldest = oldest;
             }
             status.refusing = self.full.len();
+            if let Some(Written { bytes, per_day }) = written {
+                (status.written, status.written_per_day) = (Some(bytes), per_day);
+            }
             change(status);
         });
     }

@@ -13,7 +13,9 @@ mod install;
 mod uplink;
 mod outage;
 mod room;
+mod clock;
 mod cluster;
+mod clouds;
 mod store_cli;
 mod end_to_end;
 

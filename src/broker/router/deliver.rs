@@ -28,12 +28,12 @@ impl Router {
             if connection.outstanding >= outstanding {
                 return;
             }
-            let Some(next) = session.queue.front() else {
-                if let (Some(queue), Some(after)) = (session.durable, session.queue.wants_load()) {
-                    effects.loads.push((queue, after));
-                }
-                return;
-            };
+            if let Some(queue) = session.durable
+                && let Some(after) = session.queue.wants_load()
+            {
+                effects.loads.push((queue, after));
+            }
+            let Some(next) = session.queue.front() else { return };
             let Delivery { qos, seq, .. } = next.delivery;
             // What is sent and not acknowledged takes memory as what waits does.
             let bytes = if connection.trusted { connection.window_bytes.min(most.bytes) } else { bound.bytes };

@@ -87,7 +87,8 @@ impl Router {
         let key = self.by_client.get(&client_id).copied().unwrap_or_else(|| self.recover_ended(client_id, now));
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let delay = Duration::from_secs(saved.delay.min(session.expiry).into());
-        let waited = saved.due.map_or(Duration::ZERO, |due| delay.saturating_sub(now.wall.age_at(due)));
+        let gone = saved.due.map(|due| due.before(delay));
+        let waited = gone.map_or(Duration::ZERO, |gone| gone.age_at(now.wall));
         let due = now.instant + delay.saturating_sub(waited);
         session.will = Some(Will { message: saved.message, delay });
         session.will_due = Some(due);

@@ -84,6 +84,7 @@ impl World {
             retained: Vec::new(),
             handshakes: self.handshakes.iter().copied().collect(),
             wills: self.wills.clone().into_iter().collect(),
+            clock: None,
         };
         let Self { disk, sessions, handshakes, wills, next_id, now, .. } = self;
         let mut again = Self::at(now, recovered, Access::default());

@@ -3,8 +3,10 @@
 use rusqlite::{Connection, OptionalExtension, Result};
 
 use super::read_ranges;
+use crate::clock::boot::Boot;
 use crate::message::QoS;
 use crate::mqtt::topic;
+use crate::store::clocks::Clocks;
 use crate::store::list::Item;
 use crate::store::migration::item;
 use crate::store::removal::SIZE;
@@ -25,9 +27,10 @@ pub(super) struct Found {
 pub(super) fn carry_over(old: &Connection, new: &Connection) -> Result<Found> {
     let mut found = Found::default();
     new.execute_batch("CREATE TEMP TABLE held (id INTEGER PRIMARY KEY)")?;
+    let clocks = Clocks::read(new, Boot::current())?;
     let sessions: Vec<Session> = new
-        .prepare("SELECT queue, client_id, expiry, left_at, subscriptions, user, sent FROM session")?
-        .query_map([], session)?
+        .prepare("SELECT queue, client_id, expiry, left_at, subscriptions, user, sent, left_clock FROM session")?
+        .query_map([], |row| session(row, &clocks))?
         .collect::<Result<_>>()?;
     let has_runs = old.prepare("SELECT queue FROM run").is_ok();
     for Session { queue, .. } in &sessions {

@@ -51,7 +51,7 @@ fn a_store_of_the_second_schema_is_taken_over_with_everything_in_it() {
 
     let (mut store, recovered) = place.open();
     let depths: Vec<_> = recovered.sessions.iter().map(|(s, depth)| (&*s.client_id, s.sent, *depth)).collect();
-    let oldest = |at| Some(Timestamp(at).into());
+    let oldest = |at| Some(Moment { trusted: false, ..Timestamp(at).into() });
     let a = Depth { entries: 3000, oldest: oldest(1001), first: 11, last: 3010 };
     let cloud = Depth { entries: 1500, oldest: oldest(1002), first: 1, last: 1500 };
     assert_eq!(depths, [("a", 9, a), ("$uplink/cloud", 0, cloud)]);
@@ -214,4 +214,39 @@ fn messages_whose_runs_are_damaged_go_to_who_is_subscribed_to_them() {
     assert_eq!(ids(&mut store, OTHER), (1027..=2050).collect::<Vec<_>>(), "perhaps they were for this one");
     assert_eq!(ids(&mut store, QueueId(3)), [0; 0]);
     assert_eq!(place.aside().len(), 1);
+}
+
+#[test]
+fn a_file_that_a_long_outage_made_large_is_small_again_when_its_queue_is_empty() {
+    let place = Place::new();
+    let connection = super::super::file::Owned::take(place.path()).expect("its folder");
+    let (mut tables, _) = connection.open(&bounds(), &Default::default()).expect("it opens");
+    let horizon = super::super::age::Horizon { now: crate::clock::Moment::now(), age: Duration::MAX };
+    let appends: Vec<_> = (1..=6000).map(|id| append(id, &[7; 4000], &[QUEUE])).collect();
+    for appends in appends.chunks(500) {
+        let batch = Batch { sessions: vec![session(QUEUE, "a")], appends: appends.to_vec(), ..Batch::default() };
+        tables.apply(&batch, horizon, u64::MAX).expect("written");
+    }
+    assert_eq!(tables.shrink().expect("looked"), 0, "it is full");
+    // The log stays small as well.
+    let log = fs::metadata(place.path().with_file_name("store.db-wal")).expect("it is there").len();
+    assert!(log < 8 << 20, "{log}");
+    let acked = vec![(QUEUE, EntryId(5999))];
+    tables.apply(&Batch { acked, ..Batch::default() }, horizon, u64::MAX).expect("written");
+    assert!(!tables.books.waste && tables.shrink().expect("shrunk") > 20 << 20);
+    let size = fs::metadata(place.path()).expect("it is there").len();
+    assert!(size < 1 << 20, "{size}");
+    drop(tables);
+    let (tables, recovered) = connection.open(&bounds(), &Default::default()).expect("it opens");
+    assert_eq!((recovered.sessions[0].1.entries, tables.books.bytes), (1, 4000 + 11 + 48));
+}
+
+fn bounds() -> super::super::tables::Bounds {
+    super::super::tables::Bounds {
+        bytes: u64::MAX,
+        age: Duration::MAX,
+        per_client: u64::MAX,
+        when_full: WhenFull::DropOldest,
+        queues: [].into(),
+    }
 }

@@ -29,6 +29,7 @@ struct control {
     int32_t sync_millis;   /* how long each sync takes */
     int32_t clock_state;   /* what adjtimex answers, -1 for the truth */
     int64_t clock_shift;   /* milliseconds that the wall clock is ahead */
+    char boot[40];         /* which start of the computer it is, "" for the truth */
 };
 
 struct record {
@@ -112,8 +113,19 @@ static uint64_t inode_of(int fd, off_t *size)
     return about.st_ino;
 }
 
+/* A file with the id of the start of the computer that the test wants. */
+static int boot_id(void)
+{
+    int fd = memfd_create("boot_id", MFD_CLOEXEC);
+    if (fd < 0 || REAL(write)(fd, control->boot, strlen(control->boot)) < 0 || lseek(fd, 0, SEEK_SET) != 0)
+        abort();
+    return fd;
+}
+
 static int opened(int (*how)(const char *, int, ...), const char *path, int flags, mode_t mode)
 {
+    if (control && control->boot[0] && strcmp(path, "/proc/sys/kernel/random/boot_id") == 0)
+        return boot_id();
     const char *name = name_of(path);
     int is_place = strcmp(path, place) == 0;
     if (!name && !is_place)

@@ -29,6 +29,7 @@ impl Faults {
         let faults = Self { folder, control };
         faults.set(12, &(-1_i32).to_ne_bytes());
         faults.shift_clock(0);
+        faults.boot("");
         faults
     }
 
@@ -72,6 +73,13 @@ impl Faults {
     /// Whether the kernel says that the clock was set (`adjtimex`).
     pub fn clock_is_set(&self, set: bool) {
         self.set(12, &if set { 0_i32 } else { 5 }.to_ne_bytes());
+    }
+
+    /// Which start of the computer it is, from the program's next start on.
+    pub fn boot(&self, id: &str) {
+        let mut bytes = [0; 40];
+        bytes[..id.len()].copy_from_slice(id.as_bytes());
+        self.set(24, &bytes);
     }
 
     fn set(&self, at: u64, bytes: &[u8]) {
