@@ -52,8 +52,12 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    fn of(&self, session: &Session) -> Option<QueueBound> {
-        self.queues.iter().find(|(client_id, _)| *client_id == session.client_id).map(|(_, bound)| *bound)
+    /// Notes what holds for the queues of `sessions` alone.
+    fn note<'a>(&self, books: &mut Books, sessions: impl IntoIterator<Item = &'a Session>) {
+        for session in sessions {
+            let own = self.queues.iter().find(|(client_id, _)| *client_id == session.client_id);
+            own.into_iter().for_each(|(_, bound)| books.bound(session.queue, *bound));
+        }
     }
 }
 
@@ -70,9 +74,7 @@ impl Tables {
         let clocks = Clocks::read(&connection, Boot::current())?;
         let (recovered, mut books) = recover(&connection, &clocks)?;
         books.aside = aside::Count::new(&connection)?;
-        for (session, _) in &recovered.sessions {
-            bounds.of(session).into_iter().for_each(|bound| books.bound(session.queue, bound));
-        }
+        bounds.note(&mut books, recovered.sessions.iter().map(|(session, _)| session));
         Ok((Self { connection, books, clocks, bounds: bounds.clone() }, recovered))
     }
 
@@ -95,7 +97,8 @@ impl Tables {
             for queue in &batch.ended {
                 end(c, books, removal, *queue)?;
             }
-            put_sessions(c, books, &mut clocks, removal, &batch.sessions, &bounds)?;
+            put_sessions(c, books, &mut clocks, removal, &batch.sessions)?;
+            bounds.note(books, &batch.sessions);
             for (queue, id) in &batch.acked {
                 removal.take_up_to(books, *queue, *id)?;
                 books.seen(int(*id));
@@ -156,14 +159,15 @@ impl Tables {
     /// Makes what was salvaged agree with what is known: the sessions are `sessions`, and ids go on from `before`.
     pub(super) fn reconcile(&mut self, sessions: &BTreeMap<QueueId, Session>, before: &Books) -> Result<()> {
         let sessions: Vec<_> = sessions.values().cloned().collect();
-        let mut clocks = self.clocks.clone();
         let bounds = self.bounds.clone();
+        let mut clocks = self.clocks.clone();
         self.change(DELETIONS, |c, books, removal| {
             let strays = books.queues().filter(|queue| !sessions.iter().any(|s| s.queue == *queue));
             for queue in strays.collect::<Vec<_>>() {
                 end(c, books, removal, queue)?;
             }
-            put_sessions(c, books, &mut clocks, removal, &sessions, &bounds)?;
+            put_sessions(c, books, &mut clocks, removal, &sessions)?;
+            bounds.note(books, &sessions);
             books.next_id = books.next_id.max(before.next_id);
             books.next_queue = books.next_queue.max(before.next_queue);
             Ok(())
@@ -263,7 +267,6 @@ fn put_sessions(
     clocks: &mut Clocks,
     removal: &mut Removal<'_>,
     sessions: &[Session],
-    bounds: &Bounds,
 ) -> Result<()> {
     for session in sessions {
         // A client that begins anew gets a new queue; the one it had ends with this.
@@ -295,7 +298,6 @@ fn put_sessions(
             ),
         )?;
         books.opened(session.queue, session.is_own());
-        bounds.of(session).into_iter().for_each(|bound| books.bound(session.queue, bound));
     }
     Ok(())
 }

@@ -66,10 +66,10 @@ pub(super) struct Writer {
     dropped: Dropped,
     /// The room on the disk.
     space: Space,
-    /// What is written to it.
-    wear: Wear,
     /// What the database was told not to outgrow.
     bound: Option<u64>,
+    /// What is written to it.
+    wear: Wear,
     /// The queues of which the broker was told that they take nothing new.
     full: Vec<QueueId>,
     /// When to try again, after a failure.
@@ -118,8 +118,8 @@ impl Writer {
             loads: VecDeque::new(),
             dropped: Dropped::default(),
             space,
-            wear: Wear::default(),
             bound: None,
+            wear: Wear::default(),
             full: Vec::new(),
             retry: None,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),

@@ -9,6 +9,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use serde_json::Value;
+use tokio::time::{Duration, Instant, sleep};
 
 use crate::support::mail::TOPICS;
 use crate::support::{Collector, Gateway, Load, Mosquitto, status};
@@ -46,6 +47,18 @@ impl Small {
 
     fn empty(&self) {
         std::fs::remove_file(self.disk.join("fill")).unwrap();
+    }
+
+    /// Waits for the uplink longer than it waits between two tries after a long outage.
+    async fn online_at_last(&self) {
+        let end = Instant::now() + Duration::from_secs(60);
+        let is_up = |body: &str| {
+            serde_json::from_str(body).is_ok_and(|all: Value| status::uplink(&all["status"])["state"] == "up")
+        };
+        while !is_up(&self.gateway.get("/api/status").await.1) {
+            assert!(Instant::now() < end, "it does not connect again\n{}", self.gateway.log());
+            sleep(Duration::from_millis(100)).await;
+        }
     }
 
     fn load(&self, count: u32, rate: u32, more: &[&str]) -> Load {
@@ -96,7 +109,8 @@ async fn on_a_full_disk_the_oldest_give_way_within_the_file_and_all_are_counted(
     let full = small
         .until("settled", |status| {
             let whole = |of: &Value| number(&of["dropped"]) + number(&of["entries"]) == 40_000;
-            whole(&status["store"]) && whole(status::queue(status))
+            let (store, queue) = (&status["store"], status::queue(status));
+            whole(store) && whole(queue) && store["dropped"] == queue["dropped"]
         })
         .await;
     assert_eq!(full["store"]["state"], "up", "it goes on within its file: {full:#}");
@@ -105,6 +119,7 @@ async fn on_a_full_disk_the_oldest_give_way_within_the_file_and_all_are_counted(
     assert_eq!(queue["causes"]["disk"], queue["dropped"], "{full:#}");
     small.empty();
     cloud.start_again().await;
+    small.online_at_last().await;
     let (mut last, mut came) = (BTreeMap::new(), 0);
     while last.len() < TOPICS || last.values().any(|number| *number < 9999) {
         let (topic, number) = collector.next().await;
