@@ -319,7 +319,9 @@ impl Pipe {
             dup: dup && up > QoS::AtMostOnce,
             qos: up,
             retain: retain && self.retain_available && passage.retain == Retain::Keep,
-            message: place.iter().fold(self.way.sent(message, &passage), |message, place| self.mark.on(message, *place)),
+            message: place
+                .iter()
+                .fold(self.way.sent(message, &passage), |message, place| self.mark.on(message, *place)),
             topic_alias: None,
             subscription_ids: Vec::new(),
             place: None,
