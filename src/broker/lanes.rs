@@ -207,19 +207,13 @@ impl Lanes {
 
     /// Entries on disk are gone: see [`Queue::dropped`].
     pub fn dropped(&mut self, lost: Lost) {
-        let before = self.again.len() + self.live.len();
-        let lanes = [(&mut self.again, &mut self.again_bytes), (&mut self.live, &mut self.live_bytes)];
-        for (lane, bytes) in lanes {
-            lane.retain(|entry| {
-                let stays = !entry.is_lost(lost);
-                if !stays {
-                    *bytes -= entry.message.size();
-                }
-                stays
-            });
-        }
-        let gone = (before - self.again.len() - self.live.len()) as u64;
+        let gone = self.keep(|entry| !entry.is_lost(lost));
         self.backlog.dropped(Lost { entries: lost.entries.saturating_sub(gone), ..lost });
+    }
+
+    /// Lets go of entries that never came to the disk: see [`Queue::give_up`].
+    pub fn give_up(&mut self, ids: &[EntryId]) -> u64 {
+        self.keep(|entry| ids.binary_search(&entry.id).is_err()) + self.backlog.give_up(ids)
     }
 
     /// Whether new entries have to wait for some that are, or may be, on disk only.
@@ -280,6 +274,19 @@ impl Lanes {
     /// Whether what comes now goes before what waits.
     fn overtakes(&self) -> bool {
         self.connected && self.order == Precedence::LiveFirst
+    }
+
+    /// Lets go of what is not to stay beside the backlog. Returns how many went.
+    fn keep(&mut self, stays: impl Fn(&Queued) -> bool) -> u64 {
+        let before = self.again.len() + self.live.len();
+        let lanes = [(&mut self.again, &mut self.again_bytes), (&mut self.live, &mut self.live_bytes)];
+        for (lane, bytes) in lanes {
+            lane.retain(|entry| {
+                *bytes -= if stays(entry) { 0 } else { entry.message.size() };
+                stays(entry)
+            });
+        }
+        (before - self.again.len() - self.live.len()) as u64
     }
 
     fn is_live_full(&self, bound: Bound) -> bool {

@@ -184,6 +184,19 @@ impl Queue {
         self.spilled = self.spilled.saturating_sub(lost.entries.saturating_sub(in_ram));
     }
 
+    /// Lets go of entries that are not on the disk and never will be, `ids` ascending. Returns how many there were: those
+    /// on their way are not here.
+    pub fn give_up(&mut self, ids: &[EntryId]) -> u64 {
+        let (before, bytes) = (self.ready.len() + self.fresh.len(), &mut self.bytes);
+        let stays = |e: &Queued| ids.binary_search(&e.id).is_err();
+        self.ready.retain(|e| {
+            *bytes -= if stays(e) { 0 } else { e.message.size() };
+            stays(e)
+        });
+        self.fresh.retain(stays);
+        (before - self.ready.len() - self.fresh.len()) as u64
+    }
+
     /// Whether new entries have to wait for some that are, or may be, on disk only.
     pub fn is_spilling(&self) -> bool {
         self.spilling

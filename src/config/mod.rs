@@ -216,6 +216,7 @@ fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Con
     }
     rules::introduce(&mut uplinks);
     let mut store = whole::<store::Config>(&mut root, "store", out, |_, _| {});
+    store.queues = uplinks.iter().map(|(name, uplink)| (status::uplink_session(name).into(), bound(uplink))).collect();
     if !store.in_memory() {
         store.path = folder.join(&store.path);
     }
@@ -258,6 +259,12 @@ fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Con
         settings,
         warnings: Diagnostics::default(),
     })
+}
+
+/// What an uplink says of its queue in the store.
+fn bound(uplink: &uplink::Config) -> store::QueueBound {
+    let max_size = uplink.max_size.filter(|size| size.0 > 0);
+    store::QueueBound { max_size, when_full: uplink.when_full }
 }
 
 /// A section that a part knows as a whole; its default when it is not there.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::aside;
 use super::list::Item;
-use super::{Append, EntryId, QueueId};
+use super::{Append, EntryId, QueueBound, QueueId, WhenFull};
 
 /// The counters.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,6 +25,8 @@ pub(super) struct Books {
     queues: BTreeSet<QueueId>,
     /// Those of the gateway's own parts.
     own: BTreeSet<QueueId>,
+    /// Those for which something else holds than for all.
+    bounds: BTreeMap<QueueId, QueueBound>,
     /// What they hold, by class; nothing where there is nothing.
     held: BTreeMap<(QueueId, u8), Held>,
 }
@@ -98,10 +100,28 @@ impl Books {
         self.next_queue = self.next_queue.max(queue.0.saturating_add(1));
     }
 
+    /// What holds for `queue`, when that is something else than for all.
+    pub(super) fn bound(&mut self, queue: QueueId, bound: QueueBound) {
+        self.bounds.insert(queue, bound);
+    }
+
+    /// What gives way in `queue`, when `all` is what does elsewhere.
+    pub(super) fn when_full(&self, queue: QueueId, all: WhenFull) -> WhenFull {
+        self.bounds.get(&queue).and_then(|bound| bound.when_full).unwrap_or(all)
+    }
+
+    /// The queues with a size of their own that hold as much or more, and by how much.
+    pub(super) fn beyond(&self) -> Vec<(QueueId, u64)> {
+        let sized = self.bounds.iter().filter_map(|(queue, bound)| Some((*queue, bound.max_size?.0)));
+        let excess = sized.map(|(queue, size)| (queue, self.total(queue).bytes.checked_sub(size)));
+        excess.filter_map(|(queue, excess)| Some((queue, excess?))).collect()
+    }
+
     /// A queue, which is empty, is gone.
     pub(super) fn closed(&mut self, queue: QueueId) {
         self.queues.remove(&queue);
         self.own.remove(&queue);
+        self.bounds.remove(&queue);
         self.next_queue = self.next_queue.max(queue.0.saturating_add(1));
     }
 

@@ -1,6 +1,7 @@
 //! `[store]`: where the database is, what it may hold, and what gives way.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::Error;
@@ -30,6 +31,18 @@ pub struct Config {
     /// Which messages outlive others when something has to give way, the most important first.
     #[serde(rename = "class")]
     pub classes: Vec<class::Rule>,
+    /// What holds for the queues of some sessions instead, by client id.
+    #[serde(skip)]
+    pub queues: Vec<(Arc<str>, QueueBound)>,
+}
+
+/// What holds for one queue, where it is not what holds for all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueBound {
+    /// The bytes of its messages; only the store's own bound without it.
+    pub max_size: Option<Size>,
+    /// What gives way when it, or the store, is full.
+    pub when_full: Option<WhenFull>,
 }
 
 /// What gives way when the store is full.
@@ -80,6 +93,7 @@ impl Default for Config {
             reserve: Size(64 << 20),
             commit: Commit(Duration::from_millis(250)),
             classes: Vec::new(),
+            queues: Vec::new(),
         }
     }
 }

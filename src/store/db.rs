@@ -47,13 +47,14 @@ impl Store {
             age: config.max_age.0,
             per_client: config.max_per_client.max(1),
             when_full: config.when_full,
+            queues: config.queues.clone().into(),
         };
         let owned = Owned::take(&config.path)?;
-        let (tables, recovered) = owned.open(bounds, &BTreeMap::new())?;
+        let (tables, recovered) = owned.open(&bounds, &BTreeMap::new())?;
         let first = status::Store {
             path: config.path.display().to_string(),
             state: State::Up,
-            max_bytes: bounds.bytes,
+            max_bytes: config.max_size.0,
             ..status::Store::default()
         };
         let (requests, inbox) = channel();

@@ -154,7 +154,7 @@ impl Owned {
     /// with [`Self::renew`], sessions in `known` need not be read.
     pub(super) fn open(
         &self,
-        bounds: Bounds,
+        bounds: &Bounds,
         known: &BTreeMap<QueueId, Session>,
     ) -> Result<(Tables, Recovered), OpenError> {
         if !in_memory(&self.path) {
@@ -176,7 +176,7 @@ impl Owned {
     /// open. When this fails, it stays where it is. Sessions in `known` need not be read, and their queues count.
     pub(super) fn renew(
         &self,
-        bounds: Bounds,
+        bounds: &Bounds,
         known: &BTreeMap<QueueId, Session>,
         why: &str,
     ) -> Result<(Tables, Recovered), OpenError> {
@@ -192,7 +192,7 @@ impl Owned {
         })
     }
 
-    fn replace(&self, bounds: Bounds, known: &BTreeMap<QueueId, Session>) -> Result<(), Refused> {
+    fn replace(&self, bounds: &Bounds, known: &BTreeMap<QueueId, Session>) -> Result<(), Refused> {
         let io = |e: io::Error| OpenError::Io { path: self.path.clone(), what: e.to_string() };
         let new = renewal::begin(&self.path).map_err(io)?;
         let (mut tables, _) = Tables::new(connect(&new)?, bounds)?;

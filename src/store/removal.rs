@@ -6,7 +6,7 @@ use super::books::{Books, Held};
 use super::list::Item;
 use super::loss::Dropped;
 use super::runs::Run;
-use super::{EntryId, Lost, QueueId, waste};
+use super::{EntryId, Lost, QueueId, WhenFull, waste};
 use crate::message::Message;
 use crate::status::Cause;
 
@@ -129,19 +129,27 @@ impl<'t> Removal<'t> {
         Ok(())
     }
 
-    /// Drops the oldest messages, in all queues, of the least important class first, for as long as more than `keep` bytes
-    /// are held. Adds to `dropped` what each queue lost.
+    /// Drops the oldest messages, in all queues where they are to give way (`all` says what does where nothing else is
+    /// said), of the least important class first, for as long as more than `keep` bytes are held, and that helps. Adds to
+    /// `dropped` what each queue lost.
     pub(super) fn drop_oldest(
         &mut self,
         books: &mut Books,
         keep: u64,
-        cause: Cause,
+        (all, cause): (WhenFull, Cause),
         dropped: &mut Dropped,
     ) -> Result<()> {
+        // What a queue holds that gives nothing away stays, whatever others lose.
+        let firm = books.queues().filter(|queue| books.when_full(*queue, all) == WhenFull::RefuseNew);
+        if firm.map(|queue| books.total(queue).bytes).max().is_some_and(|stays| stays >= keep) {
+            return Ok(());
+        }
         while books.bytes > keep {
-            let least = books.held().map(|(_, class, _)| class).max();
+            let before = books.bytes;
+            let give_way = |queue: QueueId| books.when_full(queue, all) == WhenFull::DropOldest;
+            let least = books.held().filter(|(queue, ..)| give_way(*queue)).map(|(_, class, _)| class).max();
             let Some(class) = least else { return Ok(()) };
-            let of_class = books.held().filter(|(_, of, _)| *of == class);
+            let of_class = books.held().filter(|(queue, of, _)| *of == class && give_way(*queue));
             let queues: Vec<_> = of_class.map(|(queue, _, held)| (held.first, queue)).collect();
             let Some((_, oldest)) = queues.iter().min().copied() else { return Ok(()) };
             let entries = if queues.len() == 1 { u64::MAX } else { SLICE };
@@ -154,6 +162,10 @@ impl<'t> Removal<'t> {
             for (_, queue) in queues.into_iter().filter(|(_, queue)| *queue != oldest) {
                 let gone = self.take(books, queue, class, Oldest::up_to(gone.last))?;
                 dropped.note(queue, lost(cause, class, gone));
+            }
+            if books.bytes == before {
+                // All of these stay for queues that give nothing away: it is those which are full.
+                return Ok(());
             }
         }
         Ok(())

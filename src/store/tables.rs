@@ -15,7 +15,9 @@ use super::page::Page;
 use super::recovery::{entered, recover};
 use super::removal::{Removal, largest, size};
 use super::rows::{handshake_columns, int, json};
-use super::{Append, Batch, Entry, EntryId, Handshake, Lost, QueueId, Recovered, Session, WhenFull, Will, runs};
+use super::{
+    Append, Batch, Entry, EntryId, Handshake, Lost, QueueBound, QueueId, Recovered, Session, WhenFull, Will, runs,
+};
 use crate::clock::Moment;
 use crate::clock::boot::Boot;
 use crate::message::Message;
@@ -38,13 +40,25 @@ pub(super) struct Tables {
 }
 
 /// What the store may hold.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Bounds {
     pub(super) bytes: u64,
     pub(super) age: std::time::Duration,
     /// Entries in the queue of one client.
     pub(super) per_client: u64,
     pub(super) when_full: WhenFull,
+    /// What holds for single queues instead, by client id.
+    pub(super) queues: Arc<[(Arc<str>, QueueBound)]>,
+}
+
+impl Bounds {
+    /// Notes what holds for the queues of `sessions` alone.
+    fn note<'a>(&self, books: &mut Books, sessions: impl IntoIterator<Item = &'a Session>) {
+        for session in sessions {
+            let own = self.queues.iter().find(|(client_id, _)| *client_id == session.client_id);
+            own.into_iter().for_each(|(_, bound)| books.bound(session.queue, *bound));
+        }
+    }
 }
 
 /// Messages deleted at once, however few came: behind a batch somebody waits for its end.
@@ -55,19 +69,20 @@ const IDLE_DELETIONS: u64 = 8192;
 
 impl Tables {
     /// The tables behind a connection whose schema is in place, and what they hold.
-    pub(super) fn new(connection: Connection, bounds: Bounds) -> Result<(Self, Recovered)> {
+    pub(super) fn new(connection: Connection, bounds: &Bounds) -> Result<(Self, Recovered)> {
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         let clocks = Clocks::read(&connection, Boot::current())?;
         let (recovered, mut books) = recover(&connection, &clocks)?;
         books.aside = aside::Count::new(&connection)?;
-        Ok((Self { connection, books, clocks, bounds }, recovered))
+        bounds.note(&mut books, recovered.sessions.iter().map(|(session, _)| session));
+        Ok((Self { connection, books, clocks, bounds: bounds.clone() }, recovered))
     }
 
     /// Does all of `batch` in one transaction, and lets give way what is too old by `horizon`, or more than `limit` bytes
     /// in all.
     pub(super) fn apply(&mut self, batch: &Batch, horizon: Horizon, limit: u64) -> Result<Dropped> {
-        let Bounds { bytes, per_client, when_full, .. } = self.bounds;
-        let keep = if when_full == WhenFull::DropOldest { limit } else { u64::MAX };
+        let bounds = self.bounds.clone();
+        let Bounds { bytes, per_client, when_full, .. } = bounds;
         let cause = if limit < bytes { Cause::Disk } else { Cause::StoreSize };
         let most = match batch.appends.len() as u64 {
             0 => IDLE_DELETIONS,
@@ -83,7 +98,7 @@ impl Tables {
                 end(c, books, removal, *queue)?;
             }
             put_sessions(c, books, &mut clocks, removal, &batch.sessions)?;
-            append(c, books, &mut clocks, &batch.appends, &mut dropped)?;
+            bounds.note(books, &batch.sessions);
             for (queue, id) in &batch.acked {
                 removal.take_up_to(books, *queue, *id)?;
                 books.seen(int(*id));
@@ -96,9 +111,17 @@ impl Tables {
             for (queue, ids) in single {
                 removal.take_each(books, queue, &ids)?;
             }
+            if limit < bytes {
+                // What goes, goes first: what comes takes its pages, and the file need not grow.
+                let coming = batch.appends.iter().map(|a| size(&a.message, None)).sum();
+                removal.drop_oldest(books, limit.saturating_sub(coming), (when_full, cause), &mut dropped)?;
+                removal.finish(books, most)?;
+            }
+            append(c, books, &mut clocks, &batch.appends, &mut dropped)?;
             retain(c, &mut clocks, &batch.retained)?;
             shake_hands(c, books, &batch.handshakes)?;
             put_wills(c, &mut clocks, &batch.wills)?;
+            aside::remove(c, &mut books.aside, &batch.aside_done)?;
             aside::put(c, &mut books.aside, &batch.aside)?;
             for (queue, entries) in books.above(per_client, &batch.appends) {
                 let excess = Held { entries, ..Held::default() };
@@ -107,7 +130,13 @@ impl Tables {
             if let Some(last) = horizon.expired(c, &clocks)? {
                 removal.expire(books, EntryId(last.unsigned_abs()), &mut dropped)?;
             }
-            removal.drop_oldest(books, keep, cause, &mut dropped)?;
+            for (queue, bytes) in books.beyond() {
+                if bytes > 0 && books.when_full(queue, when_full) == WhenFull::DropOldest {
+                    let excess = Held { bytes, ..Held::default() };
+                    removal.shorten(books, queue, excess, Cause::QueueSize, &mut dropped)?;
+                }
+            }
+            removal.drop_oldest(books, limit, (when_full, cause), &mut dropped)?;
             Ok(dropped)
         })?;
         self.clocks = clocks;
@@ -130,6 +159,7 @@ impl Tables {
     /// Makes what was salvaged agree with what is known: the sessions are `sessions`, and ids go on from `before`.
     pub(super) fn reconcile(&mut self, sessions: &BTreeMap<QueueId, Session>, before: &Books) -> Result<()> {
         let sessions: Vec<_> = sessions.values().cloned().collect();
+        let bounds = self.bounds.clone();
         let mut clocks = self.clocks.clone();
         self.change(DELETIONS, |c, books, removal| {
             let strays = books.queues().filter(|queue| !sessions.iter().any(|s| s.queue == *queue));
@@ -137,6 +167,7 @@ impl Tables {
                 end(c, books, removal, queue)?;
             }
             put_sessions(c, books, &mut clocks, removal, &sessions)?;
+            bounds.note(books, &sessions);
             books.next_id = books.next_id.max(before.next_id);
             books.next_queue = books.next_queue.max(before.next_queue);
             Ok(())
@@ -169,8 +200,12 @@ impl Tables {
 
     /// The queues that take no new entries, when `limit` bytes are all that may be held.
     pub(super) fn full(&self, limit: u64) -> Vec<QueueId> {
-        let full = self.bounds.when_full == WhenFull::RefuseNew && self.books.bytes >= limit;
-        if full { self.books.queues().collect() } else { Vec::new() }
+        let mut full: Vec<_> = match self.books.bytes >= limit {
+            true => self.books.queues().collect(),
+            false => self.books.beyond().into_iter().map(|(queue, _)| queue).collect(),
+        };
+        full.retain(|queue| self.books.when_full(*queue, self.bounds.when_full) == WhenFull::RefuseNew);
+        full
     }
 
     /// The bytes in the file that are not in use.
@@ -178,6 +213,20 @@ impl Tables {
         let number = |pragma: &str| self.connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
         let (pages, size) = (number("PRAGMA freelist_count")?, number("PRAGMA page_size")?);
         Ok(pages.unsigned_abs().saturating_mul(size.unsigned_abs()))
+    }
+
+    /// The bytes of the database, with what is still in its log.
+    pub(super) fn size(&self) -> Result<u64> {
+        let number = |pragma: &str| self.connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+        Ok(number("PRAGMA page_count")?.unsigned_abs().saturating_mul(number("PRAGMA page_size")?.unsigned_abs()))
+    }
+
+    /// Bounds the database to so many bytes: a transaction that needs more fails as on a full disk.
+    pub(super) fn bound(&self, bytes: Option<u64>) -> Result<()> {
+        let size: i64 = self.connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+        let pages =
+            bytes.map_or(i64::from(u32::MAX - 1), |bytes| i64::try_from(bytes).unwrap_or(i64::MAX) / size.max(1));
+        self.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
     }
 
     /// Puts what is in the log into the database, so that the log can begin anew within the blocks that it has.

@@ -17,6 +17,12 @@ use super::aside::{self, Aside};
 use super::{Append, Batch, Delivery, EntryId, Handshake, QueueId, Session, Will};
 use crate::message::Message;
 
+/// The bytes of messages in one batch, of which the last one may be too many.
+const BATCH: usize = 1 << 20;
+
+/// So many elided entries in the midst of others are worth the work of letting them go.
+const MANY: usize = 64;
+
 /// What was acknowledged and is still on the disk is sent again when the gateway is killed: no more than this of a fast
 /// reader, besides what it acknowledges during one write.
 const MOST_UNWRITTEN: usize = 500;
@@ -24,8 +30,12 @@ const MOST_UNWRITTEN: usize = 500;
 /// The tail. `W` is who waits for an entry to be durable.
 #[derive(Debug)]
 pub struct Tail<W> {
+    /// Those of the batch that is being written, and those behind it.
+    written: VecDeque<Entering<W>>,
     entries: VecDeque<Entering<W>>,
-    /// The bytes of `entries`.
+    /// How many of `entries` need the disk no more, and are still there.
+    elided: usize,
+    /// The bytes of both.
     bytes: usize,
     /// The batch being written ends with this id; 0 when it has no entries.
     writing: Option<EntryId>,
@@ -38,6 +48,7 @@ pub struct Tail<W> {
     handshakes: BTreeMap<(QueueId, Handshake), bool>,
     wills: BTreeMap<Arc<str>, Option<Will>>,
     aside: Vec<Aside>,
+    aside_done: Vec<u64>,
     purged: Vec<(QueueId, EntryId)>,
     /// Who waits for the next batch, and for the one being written.
     waiting: Vec<W>,
@@ -82,7 +93,9 @@ pub enum With {
 impl<W> Default for Tail<W> {
     fn default() -> Self {
         Self {
+            written: VecDeque::new(),
             entries: VecDeque::new(),
+            elided: 0,
             bytes: 0,
             writing: None,
             sessions: BTreeMap::new(),
@@ -93,6 +106,7 @@ impl<W> Default for Tail<W> {
             handshakes: BTreeMap::new(),
             wills: BTreeMap::new(),
             aside: Vec::new(),
+            aside_done: Vec::new(),
             purged: Vec::new(),
             waiting: Vec::new(),
             waiting_written: Vec::new(),
@@ -119,16 +133,19 @@ impl<W> Tail<W> {
     pub fn ack(&mut self, queue: QueueId, id: EntryId, oldest: bool) -> Option<W> {
         let written = self.writing.is_some_and(|until| id <= until);
         let mut released = None;
-        let place = self.entries.partition_point(|e| e.id < id);
-        let in_tail = self.entries.get(place).is_some_and(|e| e.id == id);
-        if in_tail {
-            let entry = &mut self.entries[place];
+        let entries = if written { &mut self.written } else { &mut self.entries };
+        let place = entries.partition_point(|e| e.id < id);
+        let entry = entries.get_mut(place).filter(|e| e.id == id);
+        let in_tail = entry.is_some();
+        if let Some(entry) = entry {
+            let was_open = !entry.is_elided();
             if let Some(place) = entry.open.iter().position(|(open, _)| *open == queue) {
                 entry.open.swap_remove(place);
             }
             if entry.is_elided() {
                 released = entry.elide(written, &mut self.handshakes, &mut self.waiting);
                 self.urgent |= !self.waiting.is_empty();
+                self.elided += usize::from(was_open && !written);
             }
         }
         // What is on disk, or on its way there, has to be deleted there.
@@ -146,8 +163,9 @@ impl<W> Tail<W> {
 
     /// Who waits for this entry, while it is not durable.
     pub fn waiter(&self, id: EntryId) -> Option<&W> {
-        let place = self.entries.partition_point(|e| e.id < id);
-        self.entries.get(place).filter(|e| e.id == id)?.waiter.as_ref()
+        let entries = if self.writing.is_some_and(|until| id <= until) { &self.written } else { &self.entries };
+        let place = entries.partition_point(|e| e.id < id);
+        entries.get(place).filter(|e| e.id == id)?.waiter.as_ref()
     }
 
     /// Notes a session that is to be kept, as it is now.
@@ -172,7 +190,7 @@ impl<W> Tail<W> {
         // The entry of an earlier will takes no later one with it.
         let of_client = |e: &&mut Entering<W>| matches!(&e.with, Some(With::Will(id)) if *id == client_id);
         if self.wills_entered > 0 {
-            for entry in self.entries.iter_mut().filter(of_client) {
+            for entry in self.written.iter_mut().chain(&mut self.entries).filter(of_client) {
                 entry.with = None;
                 self.wills_entered -= 1;
             }
@@ -187,6 +205,11 @@ impl<W> Tail<W> {
         self.urgent |= waiter.is_some();
         self.waiting.extend(waiter);
         aside::shorten(&mut self.aside)
+    }
+
+    /// Notes that those of these numbers, as the store has them, need not be set aside any more.
+    pub fn forget_aside(&mut self, mut numbers: Vec<u64>) {
+        self.aside_done.append(&mut numbers);
     }
 
     /// When the next batch should be taken because somebody waits for it who cannot be served otherwise, as no
@@ -211,12 +234,14 @@ impl<W> Tail<W> {
         self.handshakes.retain(|(of, _), _| *of != queue);
         self.ended.push(queue);
         let mut released = Vec::new();
-        for entry in &mut self.entries {
-            entry.open.retain(|(open, _)| *open != queue);
-            if entry.is_elided() {
-                let written = self.writing.is_some_and(|until| entry.id <= until);
-                released.extend(entry.elide(written, &mut self.handshakes, &mut self.waiting));
-                self.urgent |= !self.waiting.is_empty();
+        for (written, entries) in [(true, &mut self.written), (false, &mut self.entries)] {
+            for entry in entries.iter_mut().filter(|e| e.open.iter().any(|(open, _)| *open == queue)) {
+                entry.open.retain(|(open, _)| *open != queue);
+                if entry.is_elided() {
+                    released.extend(entry.elide(written, &mut self.handshakes, &mut self.waiting));
+                    self.urgent |= !self.waiting.is_empty();
+                    self.elided += usize::from(!written);
+                }
             }
         }
         self.forget_elided();
@@ -235,7 +260,7 @@ impl<W> Tail<W> {
 
     /// How many entries are held.
     pub fn held(&self) -> usize {
-        self.entries.len()
+        self.written.len() + self.entries.len()
     }
 
     /// The bytes of the entries held.
@@ -250,7 +275,31 @@ impl<W> Tail<W> {
 
     /// When the oldest entry of `queue` in the tail entered the broker.
     pub fn oldest(&self, queue: QueueId) -> Option<crate::clock::Moment> {
-        self.entries.iter().find(|e| e.open.iter().any(|(open, _)| *open == queue)).map(|e| e.message.at)
+        let mut entries = self.written.iter().chain(&self.entries);
+        entries.find(|e| e.open.iter().any(|(open, _)| *open == queue)).map(|e| e.message.at)
+    }
+
+    /// Gives up entries that nobody waits for, such as readings, until `bytes` of them are gone or there are none: the
+    /// least important first, of these the oldest. Returns which were given up, by queue. What is being written stays.
+    pub fn give_up(&mut self, bytes: usize) -> Vec<(QueueId, EntryId)> {
+        let may_go = |e: &Entering<W>| e.waiter.is_none() && e.with.is_none() && !e.retain && !e.open.is_empty();
+        let class = |e: &Entering<W>| e.open.iter().map(|(_, delivery)| delivery.class).min();
+        let mut places: Vec<_> = (self.entries.iter().enumerate().filter(|(_, e)| may_go(e)))
+            .map(|(place, e)| (std::cmp::Reverse(class(e)), place))
+            .collect();
+        places.sort_unstable();
+        let (mut given_up, mut freed) = (Vec::new(), 0);
+        for (_, place) in places {
+            if freed >= bytes {
+                break;
+            }
+            let entry = &mut self.entries[place];
+            freed += entry.message.size();
+            given_up.extend(entry.open.drain(..).map(|(queue, _)| (queue, entry.id)));
+            self.elided += 1;
+        }
+        self.forget_elided();
+        given_up
     }
 
     /// The batch that is due: every entry up to the last one that has waited for `window`, that a queue without a reader
@@ -264,8 +313,13 @@ impl<W> Tail<W> {
             let waits = !e.open.is_empty() && now - e.entered >= window;
             e.retain || waits || e.urgent || e.open.iter().any(|(queue, _)| !reading(*queue))
         };
-        let until = self.entries.iter().rposition(due).map(|last| self.entries[last].id).unwrap_or_default();
-        for entry in self.entries.iter().take_while(|e| e.id <= until) {
+        let due = self.entries.iter().rposition(due).map_or(0, |last| last + 1);
+        let (end, more) = self.cut(due);
+        let rest = self.entries.split_off(end);
+        self.written = std::mem::replace(&mut self.entries, rest);
+        self.elided -= self.written.iter().filter(|e| e.is_elided()).count();
+        let until = self.written.back().map(|last| last.id).unwrap_or_default();
+        for entry in &self.written {
             if entry.retain {
                 self.retained.insert(entry.message.topic.clone(), entry.message.clone());
             }
@@ -280,7 +334,7 @@ impl<W> Tail<W> {
         let batch = Batch {
             ended: std::mem::take(&mut self.ended),
             sessions: std::mem::take(&mut self.sessions).into_values().collect(),
-            appends: (self.entries.iter().take_while(|e| e.id <= until).filter(|e| !e.open.is_empty()))
+            appends: (self.written.iter().filter(|e| !e.open.is_empty()))
                 .map(|e| Append { id: e.id, message: e.message.clone(), queues: e.open.clone() })
                 .collect(),
             acked: std::mem::take(&mut self.acked).into_iter().collect(),
@@ -289,11 +343,14 @@ impl<W> Tail<W> {
             handshakes: std::mem::take(&mut self.handshakes).into_iter().map(|((q, h), begun)| (q, h, begun)).collect(),
             wills: std::mem::take(&mut self.wills).into_iter().collect(),
             aside: std::mem::take(&mut self.aside),
+            aside_done: std::mem::take(&mut self.aside_done),
             purged: std::mem::take(&mut self.purged),
         };
-        (self.urgent, self.unwritten) = (false, 0);
-        self.taken = Some(now);
+        // What is due and had no room in this batch follows at once.
+        (self.urgent, self.unwritten) = (more, 0);
+        self.taken = (!more).then_some(now);
         if batch.is_empty() {
+            debug_assert!(self.written.is_empty(), "the first entry is never elided");
             return None;
         }
         self.waiting_written = std::mem::take(&mut self.waiting);
@@ -305,23 +362,47 @@ impl<W> Tail<W> {
     pub fn committed(&mut self) -> (Vec<W>, Option<EntryId>) {
         let until = self.writing.take();
         let mut released = std::mem::take(&mut self.waiting_written);
-        while let Some(entry) = self.entries.pop_front_if(|e| until.is_some_and(|until| e.id <= until)) {
+        for entry in std::mem::take(&mut self.written) {
             self.forget(&entry);
             released.extend(entry.waiter);
         }
-        // Behind those that were written there may be some that need not be.
-        self.forget_elided();
         (released, until.filter(|id| *id > EntryId(0)))
     }
 
-    fn forget_elided(&mut self) {
-        // Entries being written stay until the commit: it ends at their id.
-        let writing = self.writing.unwrap_or_default();
-        while let Some(entry) = self.entries.pop_front_if(|e| e.is_elided() && e.id > writing) {
-            self.forget(&entry);
-            if let Some(With::Will(client_id)) = entry.with {
-                self.wills.entry(client_id).or_default();
+    /// How many of the first `due` entries go into one batch, and whether others are left: a transaction has to find room
+    /// in the log that the database has already, should the disk be full.
+    fn cut(&self, due: usize) -> (usize, bool) {
+        let mut bytes = 0;
+        for (place, entry) in self.entries.iter().take(due).enumerate() {
+            // The entries of one message stay together: what is recorded with one of them holds for all.
+            let same = place > 0 && Arc::ptr_eq(&entry.message, &self.entries[place - 1].message);
+            if bytes >= BATCH && !same {
+                return (place, true);
             }
+            bytes += entry.message.size();
+        }
+        (due, false)
+    }
+
+    /// Lets go of entries that need the disk no more: at the front, and when they are many, wherever they are. While a disk
+    /// takes nothing, readers that keep up cost no memory.
+    fn forget_elided(&mut self) {
+        while let Some(entry) = self.entries.pop_front_if(|e| e.is_elided()) {
+            self.let_go(entry);
+        }
+        if self.elided > MANY && self.elided > self.entries.len() / 2 {
+            let (elided, open) = std::mem::take(&mut self.entries).into_iter().partition(Entering::is_elided);
+            self.entries = open;
+            let elided: VecDeque<_> = elided;
+            elided.into_iter().for_each(|entry| self.let_go(entry));
+        }
+    }
+
+    fn let_go(&mut self, entry: Entering<W>) {
+        self.elided -= 1;
+        self.forget(&entry);
+        if let Some(With::Will(client_id)) = entry.with {
+            self.wills.entry(client_id).or_default();
         }
     }
 
@@ -493,6 +574,64 @@ mod tests {
         assert_eq!((ids(&batch), batch.retained), (vec![], vec![Arc::new(new)]));
         assert_eq!(tail.committed(), (vec![1, 2], Some(EntryId(2))));
         assert_eq!(tail.bytes(), 0);
+    }
+
+    #[test]
+    fn a_disk_that_takes_nothing_costs_readers_that_keep_up_no_memory() {
+        let (mut tail, now) = (Tail::default(), Instant::now());
+        append(&mut tail, 1, &[Q1], now);
+        assert!(tail.take(WINDOW, now + WINDOW, |_| true).is_some());
+        append(&mut tail, 2, &[Q2], now);
+        for id in 3..10_000 {
+            append(&mut tail, id, &[Q1], now);
+            assert_eq!(tail.ack(Q1, EntryId(id), true), Some(id));
+            assert!(tail.held() <= 3 + MANY && tail.bytes() < 100_000, "{} held", tail.held());
+        }
+        assert_eq!(tail.committed(), (vec![1], Some(EntryId(1))));
+        assert_eq!(ids(&tail.take(WINDOW, now + WINDOW, |_| true).unwrap()), [2]);
+    }
+
+    #[test]
+    fn a_batch_is_bounded_and_the_rest_follows_at_once() {
+        let (mut tail, now) = (Tail::default(), Instant::now());
+        let large = || Message::new("t", vec![0; BATCH / 2 + 1]);
+        let twice = Arc::new(large());
+        for (id, message) in [(1, Arc::new(large())), (2, twice.clone()), (3, twice), (4, Arc::new(large()))] {
+            tail.append(Entering { message, open: vec![(Q1, delivery())], ..entering(id, Message::new("t", ""), now) });
+        }
+        assert_eq!(
+            ids(&tail.take(WINDOW, now + WINDOW, |_| true).unwrap()),
+            [1, 2, 3],
+            "what belongs together stays so"
+        );
+        assert_eq!(tail.committed(), (vec![1, 2, 3], Some(EntryId(3))));
+        assert_eq!(tail.urgent_at(WINDOW, now + WINDOW), Some(now + WINDOW));
+        assert_eq!(ids(&tail.take(WINDOW, now + WINDOW, |_| true).unwrap()), [4]);
+        assert_eq!((tail.committed().0, tail.bytes()), (vec![4], 0));
+    }
+
+    #[test]
+    fn the_least_important_and_oldest_that_nobody_waits_for_is_given_up() {
+        let (mut tail, now) = (Tail::default(), Instant::now());
+        let size = Message::new("t", "12345").size();
+        let reading = |id: u64, class| Entering {
+            waiter: None,
+            open: vec![(Q1, Delivery { class, ..delivery() }), (Q2, Delivery { class, ..delivery() })],
+            ..entering(id, Message::new("t", "12345"), now)
+        };
+        tail.append(reading(1, NO_CLASS));
+        assert!(tail.take(WINDOW, now + WINDOW, |_| true).is_some());
+        append(&mut tail, 2, &[Q1], now);
+        for (id, class) in [(3, 0), (4, NO_CLASS), (5, NO_CLASS), (6, 1)] {
+            tail.append(reading(id, class));
+        }
+        let gone = |ids: &[u64]| ids.iter().flat_map(|id| [(Q1, EntryId(*id)), (Q2, EntryId(*id))]).collect::<Vec<_>>();
+        assert_eq!(tail.give_up(size), gone(&[4]));
+        assert_eq!(tail.give_up(2 * size), gone(&[5, 6]));
+        assert_eq!(tail.give_up(9 * size), gone(&[3]));
+        assert_eq!(tail.give_up(size), [], "the others are waited for, or on their way");
+        tail.committed();
+        assert_eq!(ids(&tail.take(WINDOW, now + WINDOW, |_| true).unwrap()), [2]);
     }
 
     /// Every waiter is told exactly once, whatever the interleaving, and what is never acknowledged is written.

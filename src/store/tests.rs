@@ -657,3 +657,74 @@ fn one_client_that_never_comes_back_costs_the_others_nothing() {
         commit(&mut store, Batch { appends: vec![append(13, b"x", &[QUEUE, uplink])], ..Batch::default() });
     assert_eq!(dropped, [(QUEUE, Lost { cause: Cause::PerClient, class: NO_CLASS, entries: 1, until: EntryId(8) })]);
 }
+
+/// As [`append`], of a class.
+fn classed(id: u64, class: u8, queues: &[QueueId]) -> Append {
+    let mut append = append(id, &[0; 1000], queues);
+    append.queues.iter_mut().for_each(|(_, delivery)| delivery.class = class);
+    append
+}
+
+#[test]
+fn each_queue_has_its_own_size_and_its_own_way_to_be_full() {
+    let mut place = Place::new();
+    let (short, firm) = (QueueId(2), QueueId(3));
+    let bound = |when_full| QueueBound { max_size: Some(Size(5000)), when_full: Some(when_full) };
+    place.config.queues = vec![
+        ("$uplink/short".into(), bound(WhenFull::DropOldest)),
+        ("$uplink/firm".into(), bound(WhenFull::RefuseNew)),
+    ];
+    let (mut store, _) = place.open();
+    let sessions = vec![session(QUEUE, "a"), session(short, "$uplink/short"), session(firm, "$uplink/firm")];
+    let appends = (1..=4).map(|id| classed(id, NO_CLASS, &[QUEUE, short, firm])).collect();
+    assert_eq!(commit(&mut store, Batch { sessions, appends, ..Batch::default() }), (vec![], false));
+    let appends = (5..=6).map(|id| classed(id, NO_CLASS, &[QUEUE, short, firm])).collect();
+    store.commit(Batch { appends, ..Batch::default() });
+    let Some(Event::Committed { dropped, full }) = store.events().blocking_recv() else { panic!("no commit") };
+    let lost = Lost { cause: Cause::QueueSize, entries: 2, until: EntryId(2), class: NO_CLASS };
+    assert_eq!((dropped, full), (vec![(short, lost)], vec![firm]));
+    assert_eq!(ids(&mut store, QUEUE), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(ids(&mut store, short), [3, 4, 5, 6]);
+    // It holds over a restart, and ends when there is room again.
+    store.close();
+    let (mut store, _) = place.open();
+    assert!(commit(&mut store, Batch { acked: vec![(QUEUE, EntryId(6))], ..Batch::default() }).1);
+    assert!(!commit(&mut store, Batch { acked: vec![(firm, EntryId(4))], ..Batch::default() }).1);
+    assert_eq!(wait_for(&store, |status| status.commits == 2).refusing, 0);
+}
+
+#[test]
+fn alarms_outlive_telemetry() {
+    let mut place = Place::new();
+    place.config.max_size = Size(5500);
+    let (mut store, _) = place.open();
+    let sessions = vec![session(QUEUE, "a")];
+    let class = |id: u64| [0, NO_CLASS, 1][id as usize % 3];
+    let batch = |ids: std::ops::RangeInclusive<u64>| ids.map(|id| classed(id, class(id), &[QUEUE])).collect();
+    commit(&mut store, Batch { sessions, appends: batch(1..=5), ..Batch::default() });
+    let (dropped, _) = commit(&mut store, Batch { appends: batch(6..=9), ..Batch::default() });
+    let lost = |class, entries, until| (QUEUE, Lost { cause: Cause::StoreSize, entries, until: EntryId(until), class });
+    assert_eq!(dropped, [lost(1, 1, 2), lost(NO_CLASS, 3, 7)]);
+    assert_eq!(ids(&mut store, QUEUE), [3, 5, 6, 8, 9]);
+    assert_eq!(
+        wait_for(&store, |status| status.commits == 2).causes.to_string(),
+        "4 (the store is full: see max-size)"
+    );
+}
+
+#[test]
+fn a_queue_that_gives_nothing_away_does_not_cost_the_others_all_they_have() {
+    let mut place = Place::new();
+    place.config.max_size = Size(100_000);
+    let firm = QueueId(2);
+    let refuses = QueueBound { max_size: None, when_full: Some(WhenFull::RefuseNew) };
+    place.config.queues = vec![("$uplink/firm".into(), refuses)];
+    let (mut store, _) = place.open();
+    let sessions = vec![session(QUEUE, "a"), session(firm, "$uplink/firm")];
+    let appends = (1..=200).map(|id| classed(id, NO_CLASS, &[QUEUE, firm])).collect();
+    store.commit(Batch { sessions, appends, ..Batch::default() });
+    let Some(Event::Committed { full, .. }) = store.events().blocking_recv() else { panic!("no commit") };
+    assert_eq!(full, [firm]);
+    assert_eq!(ids(&mut store, firm).len(), 200);
+    assert_eq!(ids(&mut store, QUEUE).len(), 200, "what is gone for one only makes no room");
+}

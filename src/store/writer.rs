@@ -30,6 +30,9 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// How often the disk is looked at while it has too little left, or somebody waits for the store to take something.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How much more than it needs gives way for a batch when there are not enough pages all the same.
+const MORE: u64 = 1 << 20;
+
 /// How long a store that cannot write is given to end.
 const LAST_TRIES: Duration = Duration::from_secs(5);
 
@@ -63,6 +66,8 @@ pub(super) struct Writer {
     dropped: Dropped,
     /// The room on the disk.
     space: Space,
+    /// What the database was told not to outgrow.
+    bound: Option<u64>,
     /// What is written to it.
     wear: Wear,
     /// The queues of which the broker was told that they take nothing new.
@@ -113,6 +118,7 @@ impl Writer {
             loads: VecDeque::new(),
             dropped: Dropped::default(),
             space,
+            bound: None,
             wear: Wear::default(),
             full: Vec::new(),
             retry: None,
@@ -169,7 +175,7 @@ impl Writer {
     fn commit(&mut self) -> Result<(), Trouble> {
         self.look();
         while let Some(mut batch) = self.batches.pop_front() {
-            let written = self.write(&batch).or_else(|trouble| self.relieve(trouble, &mut batch));
+            let written = self.write(&batch, 0).or_else(|trouble| self.relieve(trouble, &mut batch));
             if let Err(trouble) = written {
                 self.batches.push_front(batch);
                 return Err(trouble);
@@ -179,8 +185,8 @@ impl Writer {
                 self.sessions.retain(|_, had| had.client_id != session.client_id);
                 self.sessions.insert(session.queue, session);
             }
-            self.report(|status| status.commits += 1);
             self.full = self.full();
+            self.report(|status| status.commits += 1);
             let dropped = std::mem::take(&mut self.dropped).into_iter().collect();
             // While the store ends, nobody may be left to hear it.
             let _ = self.outbox.send(Event::Committed { dropped, full: self.full.clone() });
@@ -197,9 +203,9 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes a batch, and counts what gives way for it.
-    fn write(&mut self, batch: &Batch) -> Result<(), Trouble> {
-        let (horizon, limit) = (self.horizon(), self.limit());
+    /// Writes a batch, and counts what gives way for it. The store is to hold `less` bytes less than it might.
+    fn write(&mut self, batch: &Batch, less: u64) -> Result<(), Trouble> {
+        let (horizon, limit) = (self.horizon(), self.limit().saturating_sub(less));
         let owed = self.answer.owed();
         self.purge(&batch.purged)?;
         let dropped = self.tables().and_then(|tables| Ok(tables.apply(batch, horizon, limit)?));
@@ -217,22 +223,31 @@ impl Writer {
         self.space.release();
         self.tables()?.checkpoint()?;
         drop(owed);
+        self.look();
         // What makes room goes first, and alone if need be.
         let mut done = batch.take_done();
-        if let Err(trouble) = self.write(&done) {
+        if let Err(trouble) = self.write(&done, 0) {
             batch.acked.append(&mut done.acked);
             batch.acked_single.append(&mut done.acked_single);
             return Err(trouble);
         }
-        self.write(batch)
+        self.write(batch, 0).or_else(|trouble| if trouble.full { self.write(batch, MORE) } else { Err(trouble) })
     }
 
     /// Looks how much room the disk has.
     fn look(&mut self) {
         let was_short = self.space.is_short();
-        let Some(seen) = self.space.look() else { return };
+        let size = self.tables.as_ref().and_then(|tables| tables.size().ok()).unwrap_or(0);
+        let Some(seen) = self.space.look(size) else { return };
         let short = self.space.is_short();
         let (free, reserve) = (Size(seen.free), Size(seen.reserve));
+        let bound = self.space.bound();
+        if let Some(tables) = self.tables.as_ref().filter(|_| bound != self.bound) {
+            match tables.bound(bound) {
+                Ok(()) => self.bound = bound,
+                Err(e) => tracing::warn!("the store cannot be kept from growing: {}", explain(&e)),
+            }
+        }
         if short && !was_short {
             tracing::error!(
                 "the disk of the store has {free} left, and {reserve} are to stay free: the store does not grow any \
@@ -293,7 +308,7 @@ impl Writer {
     fn expire(&mut self) -> Result<(), Trouble> {
         let horizon = self.horizon();
         while self.tables()?.stale(horizon)? {
-            self.write(&Batch::default())?;
+            self.write(&Batch::default(), 0)?;
             self.report(|_| {});
         }
         Ok(())
@@ -358,7 +373,7 @@ impl Writer {
 
     fn tables(&mut self) -> Result<&mut Tables, Trouble> {
         if self.tables.is_none() {
-            let opened = self.owned.open(self.bounds, &self.sessions);
+            let opened = self.owned.open(&self.bounds, &self.sessions);
             let (tables, _) = opened.map_err(|e| Trouble { damaged: false, full: false, why: e.to_string() })?;
             self.adopt(tables)?;
         }
@@ -400,7 +415,7 @@ impl Writer {
                     if let Some(tables) = self.tables.take() {
                         self.books = tables.books;
                     }
-                    let renewed = self.owned.renew(self.bounds, &self.sessions, &trouble.why);
+                    let renewed = self.owned.renew(&self.bounds, &self.sessions, &trouble.why);
                     match renewed.map_err(|e| e.to_string()).and_then(|(t, _)| self.adopt(t).map_err(|t| t.why)) {
                         Ok(()) => {
                             self.renewed = true;

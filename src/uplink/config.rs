@@ -17,6 +17,7 @@ use crate::broker::replay::{Precedence, Replay};
 use crate::mqtt::Version;
 use crate::rate::Rate;
 use crate::secret::Secret;
+use crate::store::WhenFull;
 use crate::units::{Period, Size};
 
 /// One cloud broker.
@@ -100,6 +101,10 @@ pub struct Config {
     /// The topic at the cloud that says `online` or `offline`, retained; `fieldpost/GATEWAY/status` when none is set,
     /// and no such topic when it is empty.
     pub status: Option<String>,
+    /// The bytes that may wait for it; as much as the store holds when none is set.
+    pub max_size: Option<Size>,
+    /// What gives way when its queue is full, if not what does in the whole store.
+    pub when_full: Option<WhenFull>,
 }
 
 /// The version of MQTT spoken to the cloud.

@@ -155,6 +155,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "rate",
             "secret",
             "status",
+            "store",
             "tls",
             "trail",
             "units",

@@ -15,6 +15,7 @@ mod bridge;
 mod outage;
 mod replay;
 mod clock;
+mod room;
 mod cluster;
 mod clouds;
 mod store_cli;

@@ -140,7 +140,8 @@ fn memory_stays_flat_while_a_million_drain_and_others_overtake_them() {
         backlog += u64::from(sent.historical);
     }
     let each = entry(1).message.size();
-    assert!(held <= (512 + BOUND.entries) * each, "{held} bytes");
+    // One load, and what was left when it was asked for.
+    assert!(held <= (2 * 512 + BOUND.entries) * each, "{held} bytes");
     assert!(lanes.capacity() < 4096 && !lanes.overtaken.is_full(), "{} entries", lanes.capacity());
 }
 

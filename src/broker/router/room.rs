@@ -13,7 +13,7 @@ use crate::broker::session::Session;
 use crate::broker::topics::SessionKey;
 use crate::message::QoS;
 use crate::status::{Cause, Causes};
-use crate::store::{Delivery, Lost, QueueId};
+use crate::store::{Delivery, EntryId, Lost, QueueId};
 
 /// The room that there is.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) struct Room {
     /// Bytes in all queues as last measured, and what has entered since.
     held: usize,
     entered: usize,
+    /// When there was nothing in the tail that could be given up.
+    nothing_to_give_up: Option<Instant>,
     /// When to measure again: so many bytes held and entered.
     measure_at: usize,
 }
@@ -38,9 +40,15 @@ pub(super) struct Losses {
 const TELL_EVERY: Duration = Duration::from_secs(10);
 const NAMES: usize = 8;
 
+/// Which part of the tail is given up at once: it is looked through for that.
+const GIVE_UP: usize = 8;
+
+/// How long it is not looked through again when that was for nothing.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 impl Room {
     pub(super) fn new(bound: Bound, total: usize) -> Self {
-        Self { bound, held: 0, entered: 0, measure_at: total / 2 }
+        Self { bound, held: 0, entered: 0, nothing_to_give_up: None, measure_at: total / 2 }
     }
 
     /// What one queue may hold: its own bound; from half of the total on no more than its fair share of that half; and
@@ -150,6 +158,25 @@ impl Router {
     /// Whether no more can wait in RAM for the disk.
     pub(super) fn is_stuck(&self) -> bool {
         self.tail.bytes() >= self.limits.tail
+    }
+
+    /// Makes room in RAM for something new that nobody can be refused: what is older and nobody waits for goes, the least
+    /// important first. So after hours with a disk that takes nothing the newest readings are there, and not the first.
+    pub(super) fn give_up_oldest(&mut self, now: Now) {
+        if self.room.nothing_to_give_up.is_some_and(|at| now.instant - at < LOOK_AGAIN) {
+            return;
+        }
+        let mut gone: BTreeMap<QueueId, Vec<EntryId>> = BTreeMap::new();
+        for (queue, id) in self.tail.give_up(self.limits.tail / GIVE_UP) {
+            gone.entry(queue).or_default().push(id);
+        }
+        self.room.nothing_to_give_up = gone.is_empty().then_some(now.instant);
+        for (queue, mut ids) in gone {
+            ids.sort_unstable();
+            let Some(key) = self.by_queue.get(&queue).copied() else { continue };
+            let lost = self.sessions.get_mut(&key).map_or(0, |session| session.queue.give_up(&ids));
+            self.lost(key, lost, Cause::NoStore);
+        }
     }
 
     /// Why a session cannot have this delivery now: its queue takes nothing new, or nothing can wait for the disk.

@@ -91,6 +91,9 @@ impl Router {
         self.received += u64::from(!message.topic.starts_with("$SYS/"));
         self.find_matches(from, &message);
         let mut matches = std::mem::take(&mut self.matches);
+        if publisher.is_none() && self.is_stuck() {
+            self.give_up_oldest(now);
+        }
         let stuck = self.is_stuck();
         if stuck || !self.full.is_empty() {
             let kept = stuck && message.retain;

@@ -220,7 +220,7 @@ fn messages_whose_runs_are_damaged_go_to_who_is_subscribed_to_them() {
 fn a_file_that_a_long_outage_made_large_is_small_again_when_its_queue_is_empty() {
     let place = Place::new();
     let connection = super::super::file::Owned::take(place.path()).expect("its folder");
-    let (mut tables, _) = connection.open(bounds(), &Default::default()).expect("it opens");
+    let (mut tables, _) = connection.open(&bounds(), &Default::default()).expect("it opens");
     let horizon = super::super::age::Horizon { now: crate::clock::Moment::now(), age: Duration::MAX };
     let appends: Vec<_> = (1..=6000).map(|id| append(id, &[7; 4000], &[QUEUE])).collect();
     for appends in appends.chunks(500) {
@@ -237,7 +237,7 @@ fn a_file_that_a_long_outage_made_large_is_small_again_when_its_queue_is_empty()
     let size = fs::metadata(place.path()).expect("it is there").len();
     assert!(size < 1 << 20, "{size}");
     drop(tables);
-    let (tables, recovered) = connection.open(bounds(), &Default::default()).expect("it opens");
+    let (tables, recovered) = connection.open(&bounds(), &Default::default()).expect("it opens");
     assert_eq!((recovered.sessions[0].1.entries, tables.books.bytes), (1, 4000 + 11 + 48));
 }
 
@@ -247,5 +247,6 @@ fn bounds() -> super::super::tables::Bounds {
         age: Duration::MAX,
         per_client: u64::MAX,
         when_full: WhenFull::DropOldest,
+        queues: [].into(),
     }
 }
