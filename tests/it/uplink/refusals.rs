@@ -62,6 +62,8 @@ async fn a_cloud_over_its_quota_is_given_time_and_gets_everything_in_order() {
         connection.send(Packet::PubAck(Ack { id, reason: Reason::QUOTA_EXCEEDED })).await;
     }
     gateway.until(|status| status.pauses == 1).await;
+    // What was on its way before that is seen is not called back.
+    gateway.until(|status| status.pauses == 1).await;
     gateway.publish("plant/a", 3..4).await;
     for n in 0..4 {
         let (id, text, _) = connection.publish().await;
