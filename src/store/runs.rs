@@ -14,8 +14,10 @@ use super::{EntryId, QueueId};
 /// The most entries of one run.
 pub(super) const MOST: usize = 1024;
 
-/// A run whose list is as long as that is not made longer: it would not fit into its page.
-const LONG: i64 = 512;
+/// A run is made longer as long as it has no more entries than that, which are read and written anew for it, and its list
+/// fits into its page.
+const SHORT: usize = 128;
+const SHORT_LIST: i64 = 512;
 
 /// A run.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,22 +79,7 @@ impl Run {
 
     /// Writes it, in place of the one with the same key if there is one.
     pub(super) fn write(&self, c: &Connection) -> Result<()> {
-        let held = Held::of(&self.items);
-        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        c.prepare_cached(
-            "INSERT OR REPLACE INTO run (queue, class, last, first, entries, bytes, list) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )?
-        .execute((
-            self.queue.0,
-            self.class,
-            int(self.last),
-            int(held.first),
-            number(held.entries),
-            number(held.bytes),
-            encode(&self.items),
-        ))?;
-        Ok(())
+        put(c, self.queue, self.class, self.last, &self.items)
     }
 
     /// Deletes it.
@@ -104,13 +91,13 @@ impl Run {
 
 /// Adds entries behind all others of a queue and class.
 pub(super) fn append(c: &Connection, queue: QueueId, class: u8, mut items: Vec<Item>) -> Result<()> {
-    if items.len() < MOST {
+    if items.len() < SHORT {
         let mut short = c.prepare_cached(
             "SELECT last FROM (SELECT last, entries, length(list) AS length FROM run \
              WHERE queue = ?1 AND class = ?2 ORDER BY last DESC LIMIT 1) WHERE entries <= ?3 AND length <= ?4",
         )?;
-        let room = i64::try_from(MOST - items.len()).unwrap_or(0);
-        let short: Option<i64> = short.query_row((queue.0, class, room, LONG), |row| row.get(0)).optional()?;
+        let room = i64::try_from(SHORT - items.len()).unwrap_or(0);
+        let short: Option<i64> = short.query_row((queue.0, class, room, SHORT_LIST), |row| row.get(0)).optional()?;
         if short.is_some()
             && let Some(mut run) = Run::last(c, queue, class)?
         {
@@ -119,11 +106,27 @@ pub(super) fn append(c: &Connection, queue: QueueId, class: u8, mut items: Vec<I
             items = run.items;
         }
     }
-    while !items.is_empty() {
-        let rest = items.split_off(items.len().min(MOST));
-        let last = items.last().map(|item| item.id).unwrap_or_default();
-        Run { queue, class, last, items }.write(c)?;
-        items = rest;
+    for items in items.chunks(MOST) {
+        put(c, queue, class, items[items.len() - 1].id, items)?;
     }
+    Ok(())
+}
+
+fn put(c: &Connection, queue: QueueId, class: u8, last: EntryId, items: &[Item]) -> Result<()> {
+    let held = Held::of(items);
+    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    c.prepare_cached(
+        "INSERT OR REPLACE INTO run (queue, class, last, first, entries, bytes, list) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?
+    .execute((
+        queue.0,
+        class,
+        int(last),
+        int(held.first),
+        number(held.entries),
+        number(held.bytes),
+        encode(items),
+    ))?;
     Ok(())
 }

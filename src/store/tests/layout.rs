@@ -187,7 +187,7 @@ fn runs_are_few_however_small_batches_are() {
     let (mut store, _) = place.open();
     (1..=600).for_each(|id| drop(commit(&mut store, filled(id..=id))));
     assert!(ids(&mut store, QUEUE).into_iter().eq(1..=600));
-    assert!(count(&place, "run") <= 2, "{}", count(&place, "run"));
+    assert!(count(&place, "run") <= 5, "{}", count(&place, "run"));
 }
 
 #[test]
