@@ -265,6 +265,11 @@ pub fn status_topic(gateway: &str) -> String {
     format!("fieldpost/{gateway}/status")
 }
 
+/// The topic on which `gateway` says how its store is, retained: JSON.
+pub fn store_topic(gateway: &str) -> String {
+    format!("fieldpost/{gateway}/store")
+}
+
 /// The topic on which `gateway` says whether its clock is to be trusted, retained: [`SYNCED`] or [`UNSYNCED`].
 pub fn clock_topic(gateway: &str) -> String {
     format!("fieldpost/{gateway}/clock")
