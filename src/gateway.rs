@@ -46,9 +46,11 @@ use thread::Thread;
 const REPORTS: usize = 256;
 /// Commands that wait for one bus.
 const COMMANDS: usize = 16;
-/// How long each stage of stopping may take: all five of them, and the second that the runtime takes to end, have to fit
-/// into `TimeoutStopSec` of the unit, or systemd kills a gateway that still saves.
+/// How long each stage of stopping may take: all five of them, what is told of the uplinks, and the second that the runtime
+/// takes to end, have to fit into `TimeoutStopSec` of the unit, or systemd kills a gateway that still saves.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long it may take to tell of the uplinks that they have ended.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// A running gateway.
 #[derive(Debug)]
@@ -62,6 +64,8 @@ pub struct Gateway {
     /// The pollers and the exchange.
     inward: Stage,
     uplinks: Stage,
+    /// What is told of them, to their end.
+    states: Stage,
     /// The broker, its listener and the page.
     rest: Stage,
     pulses: Vec<(String, Pulse)>,
@@ -95,9 +99,9 @@ impl Stage {
     }
 
     /// Tells the parts to stop, and waits until they have.
-    async fn finish(&mut self) {
+    async fn finish(&mut self, grace: Duration) {
         self.stop.cancel();
-        if timeout(GRACE, async { while self.parts.join_next().await.is_some() {} }).await.is_err() {
+        if timeout(grace, async { while self.parts.join_next().await.is_some() {} }).await.is_err() {
             tracing::warn!("{} part(s) did not stop in time", self.parts.len());
         }
     }
@@ -157,7 +161,8 @@ impl Gateway {
             clock.recall(ahead);
         }
 
-        let (mut inward, mut uplink_stage, mut rest) = (Stage::default(), Stage::default(), Stage::default());
+        let (mut inward, mut uplink_stage) = (Stage::default(), Stage::default());
+        let (mut states, mut rest) = (Stage::default(), Stage::default());
         let mut pulses = Vec::new();
         let mut pulse = |name: String| {
             let pulse = Pulse::new();
@@ -178,21 +183,24 @@ impl Gateway {
 
         let reload = Arc::new(Reload::new(&config, broker.clone(), listeners.doors()));
         // The uplinks' sessions come before everything that publishes, so that nothing passes them by.
-        let mut uplinks = Vec::new();
+        let (mut uplinks, mut wishes) = (Vec::new(), HashMap::new());
         retire_uplinks(&broker, &config).await;
         for (name, uplink) in config.uplinks {
             let (sender, status) = watch::channel(status::Uplink { name: name.clone(), ..Default::default() });
             let label = format!("uplink {name}");
             let beat = pulse(label.clone());
-            let uplink = Uplink::new(name, uplink, config.gateway.id.clone(), broker.clone(), sender, beat);
+            let uplink = Uplink::new(name.clone(), uplink, config.gateway.id.clone(), broker.clone(), sender, beat);
             uplink.prepare().await;
-            if config.broker.sys_interval.0 > Duration::ZERO {
-                let bridge = bridges::run(status.clone(), broker.clone(), rest.stop.clone());
-                rest.spawn(format!("the state of {label}"), bridge);
-            }
+            let sys = config.broker.sys_interval.0 > Duration::ZERO;
+            let id = config.gateway.id.clone();
+            let state = bridges::tell(id, sys, status.clone(), broker.clone(), states.stop.clone());
+            states.spawn(format!("the state of {label}"), state);
+            wishes.insert(name, uplink.republish());
             uplinks.push(status);
             uplink_stage.spawn(label, uplink.run(uplink_stage.stop.clone()));
         }
+        let wishes = bridges::listen(config.gateway.id.clone(), wishes, broker.clone(), states.stop.clone());
+        states.spawn("the wishes to the uplinks", wishes);
 
         let (reports, reported) = mpsc::channel(REPORTS);
         let (points, points_status) = watch::channel(config.points);
@@ -267,6 +275,7 @@ impl Gateway {
             reload,
             inward,
             uplinks: uplink_stage,
+            states,
             rest,
             pulses,
             _thread: thread,
@@ -303,6 +312,7 @@ impl Gateway {
             () = stop.cancelled() => None,
             why = self.inward.ended() => Some(why),
             why = self.uplinks.ended() => Some(why),
+            why = self.states.ended() => Some(why),
             why = self.rest.ended() => Some(why),
         };
         watchdog.abort();
@@ -310,16 +320,17 @@ impl Gateway {
             return Err(why);
         }
         tracing::info!("stopping");
-        self.inward.finish().await;
+        self.inward.finish(GRACE).await;
         let offline = vec![Message::retained(status::status_topic(&self.id), status::OFFLINE)];
         if timeout(GRACE, self.broker.publish(offline)).await.is_err() {
             tracing::warn!("the broker is too far behind to say that the gateway goes offline");
         }
-        self.uplinks.finish().await;
+        self.uplinks.finish(GRACE).await;
+        self.states.finish(LAST_WORD).await;
         if timeout(GRACE, self.broker.stop()).await.is_err() {
             tracing::error!("the broker did not stop in time; what it had not acknowledged may be lost");
         }
-        self.rest.finish().await;
+        self.rest.finish(GRACE).await;
         tracing::info!("stopped");
         Ok(())
     }

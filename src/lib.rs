@@ -25,11 +25,13 @@
 pub mod backoff;
 pub mod clock;
 pub mod message;
+pub mod rate;
 pub mod reading;
 pub mod record;
 pub mod secret;
 pub mod status;
 pub(crate) mod tls;
+pub mod trail;
 pub mod units;
 pub(crate) mod websocket;
 

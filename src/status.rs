@@ -136,13 +136,20 @@ pub struct Broker {
 }
 
 /// A queue.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Queue {
     /// The session's client id; an uplink's is [`uplink_session`] of its name.
     pub session: Arc<str>,
     pub connected: bool,
     /// Entries not yet acknowledged by the reader, those in flight included.
     pub entries: u64,
+    /// Those of them that waited for a connection, or could not be sent when they were fresh.
+    pub backlog: u64,
+    /// By how many entries a second it gets shorter, over about the last 10 s; 0 when it does not.
+    pub drain: f64,
+    /// How long until the backlog is gone at that rate, in milliseconds; none when there is none, or it does not go.
+    #[serde(rename = "catch_up_ms", serialize_with = "as_some_millis")]
+    pub catch_up: Option<Duration>,
     pub inflight: usize,
     /// When the oldest of them entered.
     pub oldest: Option<Moment>,
@@ -270,6 +277,12 @@ pub fn store_topic(gateway: &str) -> String {
     format!("fieldpost/{gateway}/store")
 }
 
+/// A topic of the local broker about an uplink of `gateway`: `status` says whether it is there, and a message on
+/// `republish` makes it send again what is retained.
+pub fn uplink_topic(gateway: &str, uplink: &str, what: &str) -> String {
+    format!("fieldpost/{gateway}/uplink/{uplink}/{what}")
+}
+
 /// The topic on which `gateway` says whether its clock is to be trusted, retained: [`SYNCED`] or [`UNSYNCED`].
 pub fn clock_topic(gateway: &str) -> String {
     format!("fieldpost/{gateway}/clock")
@@ -306,6 +319,8 @@ pub struct Uplink {
     pub connects: u64,
     /// When the cloud last acknowledged one.
     pub acknowledged: Option<Moment>,
+    /// When the newest message that it has acknowledged had entered: the cloud is behind by its age while others wait.
+    pub newest: Option<Moment>,
 }
 
 /// The store on disk.
@@ -346,6 +361,13 @@ pub struct Store {
 
 fn as_millis<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn as_some_millis<S: serde::Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => as_millis(duration, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// The sign of life of a part's loop, for the watchdog: clones beat and are read alike.

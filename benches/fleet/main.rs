@@ -78,7 +78,8 @@ async fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         let own = args.lines.join("\n");
         format!("url = {turned:?}\nprotocol = \"{}\"\nstatus = \"\"\n{more}\n{own}", args.protocol)
     };
-    let collector = lines(0, &format!("subscribe = [{{ filter = \"{run}/#\", qos = 1 }}]"));
+    // The cloud keeps what comes while its node is gone.
+    let collector = lines(0, &format!("session = \"1h\"\nsubscribe = [{{ filter = \"{run}/#\", qos = 1 }}]"));
     let collector = Gateway::start(folder.path(), "collector", &collector).await?;
     collector.connected(Duration::from_secs(30)).await?;
     let start = Instant::now();

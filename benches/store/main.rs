@@ -83,31 +83,39 @@ impl Wish {
 }
 
 fn ingest(wish: &Wish) -> Result<(), Box<dyn Error>> {
-    println!("ingest, messages a second (k/s): the store, a bare table, and their ratio\n");
-    println!("queues  batch      store     bare   ratio");
+    println!("ingest: messages a second (k/s) and CPU for each (µs), of the store, of a bare table, and the ratios\n");
+    println!("queues  batch      store     bare   ratio      store     bare   ratio");
     for queues in [1, QUEUES] {
         for batch in [25, 100, 1000, 10_000] {
             let messages = (batch * 400).min(100_000);
-            let mut rates = [Vec::new(), Vec::new()];
+            let (mut rates, mut cpu) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
             for _ in 0..wish.rounds {
                 let place = wish.place()?;
                 let mut store = load::Ingest::new(&place.path().join("store.db"), queues)?;
                 let ours = batches(1..=messages, batch, queues);
-                let begun = Instant::now();
+                let begun = (Instant::now(), process::cpu());
                 ours.into_iter().for_each(|batch| store.commit(batch));
-                rates[0].push(messages as f64 / begun.elapsed().as_secs_f64());
+                rates[0].push(messages as f64 / begun.0.elapsed().as_secs_f64());
+                cpu[0].push((process::cpu() - begun.1).as_secs_f64() * 1e6 / messages as f64);
                 store.close();
 
                 let theirs = batches(1..=messages, batch, queues);
                 let mut bare = Bare::new(&place.path().join("bare.db"))?;
-                let begun = Instant::now();
-                for batch in &theirs {
+                let begun = (Instant::now(), process::cpu());
+                for batch in theirs {
                     bare.insert(batch.appends.iter().map(|a| (a.id.0, &*a.message)))?;
                 }
-                rates[1].push(messages as f64 / begun.elapsed().as_secs_f64());
+                rates[1].push(messages as f64 / begun.0.elapsed().as_secs_f64());
+                cpu[1].push((process::cpu() - begun.1).as_secs_f64() * 1e6 / messages as f64);
             }
-            let [ours, theirs] = rates.map(median);
-            println!("{queues:>6} {batch:>6}  {:9.1} {:8.1}  {:6.2}", ours / 1e3, theirs / 1e3, ours / theirs);
+            let ([ours, theirs], [cpu, bare]) = (rates.map(median), cpu.map(median));
+            println!(
+                "{queues:>6} {batch:>6}  {:9.1} {:8.1}  {:6.2}  {cpu:9.2} {bare:8.2}  {:6.2}",
+                ours / 1e3,
+                theirs / 1e3,
+                ours / theirs,
+                cpu / bare
+            );
         }
     }
     println!();

@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::io;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Bytes written since the process began.
 pub struct Written {
@@ -15,6 +18,12 @@ pub struct Written {
 pub fn written() -> io::Result<Written> {
     let text = fs::read_to_string("/proc/self/io")?;
     Ok(Written { calls: number(&text, "wchar:")?, disk: number(&text, "write_bytes:")? })
+}
+
+/// The CPU time of all threads so far.
+pub fn cpu() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
 /// The memory it has now, in bytes.

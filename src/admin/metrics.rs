@@ -89,6 +89,17 @@ pub(crate) fn write(snapshot: &Snapshot) -> String {
     };
     text.gauge("queue_entries", "Entries that the reader has not acknowledged.", queue(|q| Some(q.entries as f64)));
     text.gauge(
+        "queue_backlog",
+        "Entries that were not sent when they were fresh, and are to be caught up with.",
+        queue(|q| Some(q.backlog as f64)),
+    );
+    text.gauge("queue_drain_rate", "By how many entries a second the queue gets shorter.", queue(|q| Some(q.drain)));
+    text.gauge(
+        "queue_catch_up_seconds",
+        "How long until the backlog is gone at that rate.",
+        queue(|q| q.catch_up.map(|left| left.as_secs_f64())),
+    );
+    text.gauge(
         "queue_oldest_timestamp_seconds",
         "When the oldest entry entered, in Unix time.",
         queue(|q| q.oldest.map(seconds)),
@@ -108,6 +119,11 @@ pub(crate) fn write(snapshot: &Snapshot) -> String {
         "uplink_acknowledged_timestamp_seconds",
         "When the cloud last acknowledged a message, in Unix time.",
         uplink(|u| u.acknowledged.map(seconds)),
+    );
+    text.gauge(
+        "uplink_newest_timestamp_seconds",
+        "When the newest message that the cloud has acknowledged had entered, in Unix time.",
+        uplink(|u| u.newest.map(seconds)),
     );
     text.counter("uplink_sent_total", "Messages that the cloud has acknowledged.", uplink(|u| Some(u.sent as f64)));
     text.counter("uplink_received_total", "Messages that came down.", uplink(|u| Some(u.received as f64)));

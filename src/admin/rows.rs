@@ -122,15 +122,17 @@ fn bus(bus: &Bus) -> Row {
 
 const UPLINKS: &[Column] = &[
     Column::text("Uplink"),
-    Column::text("Line"),
     Column::text("State"),
     Column::figure("For"),
     Column::figure("Waiting"),
     Column::figure("Oldest waiting"),
+    Column::figure("Backlog"),
+    Column::figure("Behind"),
     Column::figure("Sent"),
     Column::figure("Received"),
     Column::figure("Refused"),
     Column::figure("Dropped"),
+    Column::text("Line"),
 ];
 
 fn uplink(joined: &UplinkQueue) -> Row {
@@ -141,15 +143,17 @@ fn uplink(joined: &UplinkQueue) -> Row {
         tone: Tone::of(&uplink.state),
         cells: vec![
             Cell::plain(&*uplink.name).note(&*uplink.url),
-            safety(uplink),
             Cell::state(&uplink.state, "connected", "not connected"),
             Cell::age(uplink.since, words::NONE),
             queue.as_ref().map_or_else(none, waiting),
             queue.as_ref().map_or_else(none, |queue| Cell::age(queue.oldest, words::NONE)),
+            queue.as_ref().map_or_else(none, backlog),
+            Cell::age(uplink.newest.filter(|_| queue.as_ref().is_some_and(|queue| queue.entries > 0)), words::NONE),
             Cell::number(uplink.sent),
             Cell::number(uplink.received),
             Cell::loss(uplink.refused).note(reasons(uplink)),
             queue.as_ref().map_or_else(none, |queue| dropped(queue.dropped, &queue.causes)),
+            safety(uplink),
         ],
     }
 }
@@ -229,6 +233,15 @@ fn waiting(queue: &Queue) -> Cell {
         n => format!("{} on the way", words::number(n)),
     };
     Cell::number(queue.entries).note(on_the_way)
+}
+
+/// What has to be caught up with, and how that goes.
+fn backlog(queue: &Queue) -> Cell {
+    let pace = match queue.catch_up {
+        Some(left) => format!("{}/s, {} left", words::number(queue.drain.round() as u64), words::span(left)),
+        None => String::new(),
+    };
+    Cell::number(queue.backlog).note(pace)
 }
 
 const STORE: &[Column] = &[

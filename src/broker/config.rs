@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU16;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::Error as _;
@@ -75,6 +76,9 @@ pub struct Config {
     pub max_retained_bytes: Size,
     /// How often the `$SYS` topics are told; 0 for never.
     pub sys_interval: Period,
+    /// The id of the gateway, which another part of the config says.
+    #[serde(skip)]
+    pub gateway: Option<Arc<str>>,
 }
 
 /// Bytes that may wait for a commit, over all queues.
@@ -191,6 +195,7 @@ impl Default for Config {
             max_retained: 100_000,
             max_retained_bytes: Size(64 << 20),
             sys_interval: Period(Duration::from_secs(10)),
+            gateway: None,
         }
     }
 }

@@ -7,14 +7,18 @@
 pub mod access;
 mod complaints;
 mod config;
+mod drain;
 mod keys;
+mod lanes;
 mod link;
 pub mod listener;
 mod mailbox;
 pub mod order;
+mod overtaken;
 mod owed;
 mod queue;
 mod quota;
+pub mod replay;
 mod retained;
 pub mod router;
 mod session;
@@ -36,6 +40,7 @@ use crate::store::{Recovered, Store};
 use access::Access;
 use mailbox::mailbox;
 use order::{Order, Outcome, Refusal};
+use replay::Replay;
 use router::Router;
 use session::LinkId;
 use task::{Input, Report, Task, now};
@@ -70,7 +75,7 @@ impl Broker {
         pulse: status::Pulse,
     ) -> (Self, watch::Receiver<status::Broker>, impl Future<Output = ()> + Send + use<>) {
         let limits = config.limits(commit);
-        let mut router = Router::new(limits, access, recovered, now());
+        let mut router = Router::new(limits, access, recovered, now()).of(config.gateway.clone());
         router.set_classes(store.classes());
         let (inputs, receiver) = mpsc::channel(EVENTS);
         let (status, watch) = watch::channel(status::Broker::default());
@@ -83,16 +88,16 @@ impl Broker {
 
     /// A connection of one of the gateway's own parts: it is not asked for user and password, and `$` is open to it.
     pub async fn link(&self) -> Link {
-        self.open(Some(usize::MAX)).await
+        self.link_as(Replay::default()).await
     }
 
-    /// The same, to which at most so many bytes of messages are unacknowledged at a time; one message goes in any case.
-    pub async fn link_within(&self, bytes: usize) -> Link {
-        self.open(Some(bytes)).await
+    /// The same, for a part that wants what waits for it in a way of its own.
+    pub async fn link_as(&self, replay: Replay) -> Link {
+        self.open(Some(replay)).await
     }
 
-    /// Opens a connection: of a client, or of an own part, with the window of that in bytes.
-    pub(super) async fn open(&self, own: Option<usize>) -> Link {
+    /// Opens a connection: of a client, or of an own part, with how that reads.
+    pub(super) async fn open(&self, own: Option<Replay>) -> Link {
         let id = LinkId(self.links.fetch_add(1, Ordering::Relaxed));
         let (sender, packets) = mailbox();
         // When the router is gone the sender goes with the error, and the link is closed from its beginning.

@@ -12,13 +12,16 @@ use crate::store::EntryId;
 pub enum Order {
     /// Write to the disk whatever is in RAM only.
     WriteOut,
-    /// Put messages into one queue, behind what waits there. At QoS 0 they would not be kept.
-    Put { queue: Arc<str>, messages: Vec<Message> },
+    /// Put messages into one queue, behind what waits there; at QoS 0 they would not be kept. With them goes what they were
+    /// as while they were set aside, by its numbers in the store.
+    Put { queue: Arc<str>, messages: Vec<Message>, aside: Vec<u64> },
     /// Take what waits in a queue on the disk, up to and with this entry, out. What is on its way to the reader already
     /// may still arrive.
     Purge { queue: Arc<str>, until: EntryId },
     /// End the kept session of a client that is not connected, with its queue.
     Forget { queue: Arc<str> },
+    /// Forget what was set aside, by its numbers in the store.
+    ForgetAside { numbers: Vec<u64> },
     /// Forget the retained messages on topics that match `filter` and entered before this time; or only count them.
     ClearRetained { filter: Arc<str>, before: Option<Timestamp>, count_only: bool },
 }

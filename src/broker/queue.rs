@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::session::packet_id;
 use crate::clock::Moment;
 use crate::message::{Message, QoS};
-use crate::mqtt::Publish;
+use crate::mqtt::{Place, Publish};
 use crate::store::{Delivery, EntryId, Lost};
 
 /// When so few are ready, the next are read from the disk: they come before these have run out.
@@ -24,11 +24,13 @@ pub struct Queued {
     pub id: EntryId,
     pub message: Arc<Message>,
     pub delivery: Delivery,
+    /// It was not sent when it was fresh. Known once it leaves its queue.
+    pub historical: bool,
 }
 
 impl Queued {
-    /// The packet that delivers it `now`, for the first time.
-    pub fn publish(&self, now: Moment) -> Publish {
+    /// The packet that delivers it `now`, for the first time; with its place for one of the gateway's own parts.
+    pub fn publish(&self, now: Moment, trusted: bool) -> Publish {
         let Delivery { qos, retain, ref subscription_ids, seq, .. } = self.delivery;
         Publish {
             id: (qos > QoS::AtMostOnce).then(|| packet_id(seq)),
@@ -38,7 +40,13 @@ impl Queued {
             message: self.message.told(now),
             topic_alias: None,
             subscription_ids: subscription_ids.clone(),
+            place: trusted.then_some(Place { seq, historical: self.historical }),
         }
+    }
+
+    /// Whether it is among those that the disk lost.
+    pub fn is_lost(&self, lost: Lost) -> bool {
+        self.id <= lost.until && self.delivery.class >= lost.class && self.delivery.qos > QoS::AtMostOnce
     }
 }
 
@@ -144,9 +152,10 @@ impl Queue {
         wants.then_some(self.read)
     }
 
-    /// Takes what was read from the disk; `complete` when nothing more is there.
-    pub fn loaded(&mut self, entries: impl IntoIterator<Item = Queued>, complete: bool) {
+    /// Takes what was read from the disk up to `last`; `complete` when nothing more is there.
+    pub fn loaded(&mut self, entries: impl IntoIterator<Item = Queued>, last: EntryId, complete: bool) {
         self.loading = false;
+        self.read = self.read.max(last);
         for entry in entries {
             self.spilled = self.spilled.saturating_sub(1);
             self.push_ready(entry);
@@ -165,8 +174,7 @@ impl Queue {
     pub fn dropped(&mut self, lost: Lost) {
         let (before, bytes) = (self.ready.len(), &mut self.bytes);
         self.ready.retain(|e| {
-            let kept = e.id > lost.until || e.delivery.class < lost.class;
-            let stays = kept || e.delivery.qos == QoS::AtMostOnce;
+            let stays = !e.is_lost(lost);
             if !stays {
                 *bytes -= e.message.size();
             }
@@ -197,6 +205,22 @@ impl Queue {
     /// Whether some of it is on disk only.
     pub fn has_spilled(&self) -> bool {
         self.spilled > 0
+    }
+
+    /// Whether an entry that is older than this one waits, or may.
+    pub fn has_before(&self, id: EntryId) -> bool {
+        self.spilling && self.read < id || self.ready.front().is_some_and(|first| first.id < id)
+    }
+
+    /// Whether nothing waits.
+    pub fn is_idle(&self) -> bool {
+        !self.spilling && self.ready.is_empty()
+    }
+
+    /// How many of those in RAM are not older than `since`.
+    pub fn newer_than(&self, since: EntryId) -> u64 {
+        let newer = |stretch: &VecDeque<Queued>| stretch.len() - stretch.partition_point(|e| e.id < since);
+        (newer(&self.ready) + newer(&self.fresh)) as u64
     }
 
     /// Takes everything that is in RAM, in order; the queue is not used any more.
@@ -275,7 +299,7 @@ mod tests {
             class: NO_CLASS,
             share: None,
         };
-        Queued { id: EntryId(id), message: Arc::new(Message::new("t", "x")), delivery }
+        Queued { id: EntryId(id), message: Arc::new(Message::new("t", "x")), delivery, historical: false }
     }
 
     #[test]
@@ -290,7 +314,7 @@ mod tests {
         assert_eq!((queue.len(), queue.bytes), (3, 0));
         assert!(queue.pop().is_none(), "the rest is on disk");
         assert!(queue.wants_load().is_some());
-        queue.loaded((8..=10).map(entry), true);
+        queue.loaded((8..=10).map(entry), EntryId(10), true);
         assert_eq!((queue.len(), queue.pop().map(|e| e.id)), (3, Some(EntryId(8))));
     }
 
@@ -319,7 +343,8 @@ mod tests {
                     if let Some((after, _)) = pending_load.take() {
                         let ids: Vec<_> = (after.0 + 1..=committed).take(3).collect();
                         let complete = ids.last().is_none_or(|last| *last == committed);
-                        queue.loaded(ids.into_iter().map(entry), complete);
+                        let last = EntryId(ids.last().copied().unwrap_or_default());
+                        queue.loaded(ids.into_iter().map(entry), last, complete);
                     }
                 }
                 5 => queue.unload(EntryId(committed)),

@@ -72,6 +72,7 @@ mod tests {
             message,
             topic_alias,
             subscription_ids: vec![],
+            place: None,
         })
     }
 

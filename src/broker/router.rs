@@ -7,9 +7,9 @@
 //! Its doings stand in files of their own, in the order of a message's way: [`connect`](self::connect) (sessions come and
 //! go), [`subscribe`], [`incoming`] (what clients publish, and what they are told), [`held`] (what has to wait for room), [`route`] (to whom it goes),
 //! [`matching`] (who wants it), [`deliver`] (it goes out and is acknowledged). Beside that way: [`will`], [`retain`]
-//! (retained messages for new subscriptions), [`share`] (what a member of a share leaves behind), [`room`] (how much may
-//! wait, and who lost what), [`recover`] (what the store's last run left), [`report`] and [`order`] (what the command line
-//! asks for).
+//! (retained messages for new subscriptions), [`ring`] (what other gateways bring), [`share`] (what a member of a share
+//! leaves behind), [`room`] (how much may wait, and who lost what), [`recover`] (what the store's last run left), [`report`]
+//! and [`order`] (what the command line asks for).
 
 mod connect;
 mod deliver;
@@ -20,6 +20,7 @@ pub mod order;
 mod recover;
 mod report;
 mod retain;
+mod ring;
 mod room;
 mod route;
 mod share;
@@ -40,6 +41,7 @@ use super::complaints::Complaints;
 use super::keys::ByKey;
 use super::order::{Order, Outcome};
 use super::queue::{Bound, QueueFull};
+use super::replay::Replay;
 use super::retained::Retained;
 use super::session::{LinkId, Session};
 use super::topics::{SessionKey, Topics};
@@ -63,8 +65,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// What happens to the router.
 #[derive(Debug)]
 pub enum Event {
-    /// A connection was opened; `own` when it is one of the gateway's parts, with the bytes that it takes unacknowledged.
-    Opened { link: LinkId, own: Option<usize> },
+    /// A connection was opened; `own` when it is one of the gateway's parts, with how that reads.
+    Opened { link: LinkId, own: Option<Replay> },
     /// A packet came.
     Packet { link: LinkId, packet: Packet },
     /// The connection has written this many bytes of messages to its wire.
@@ -168,6 +170,8 @@ struct Publisher {
 pub struct Router {
     limits: Limits,
     access: Arc<Access>,
+    /// The id of the gateway that it is of, if that is known.
+    gateway: Option<Arc<str>>,
     links: ByKey<LinkId, Link>,
     sessions: ByKey<SessionKey, Session>,
     by_client: HashMap<Arc<str>, SessionKey>,
@@ -179,6 +183,8 @@ pub struct Router {
     durable: EntryId,
     /// Sessions whose next delivery waits for that.
     waiting: BTreeSet<SessionKey>,
+    /// Sessions whose backlog goes on at this time.
+    paced: BTreeMap<SessionKey, Instant>,
     topics: Topics,
     retained: Retained,
     tail: Tail<Waiter>,
@@ -218,7 +224,7 @@ pub struct Router {
 
 #[derive(Clone, Copy, Debug)]
 struct Link {
-    own: Option<usize>,
+    own: Option<Replay>,
     session: Option<SessionKey>,
 }
 
@@ -230,6 +236,7 @@ impl Router {
             losses: Losses::default(),
             limits,
             access,
+            gateway: None,
             links: ByKey::default(),
             sessions: ByKey::default(),
             by_client: HashMap::new(),
@@ -239,6 +246,7 @@ impl Router {
             next_entry: recovered.next_id.max(EntryId(1)),
             durable: EntryId(recovered.next_id.0.saturating_sub(1)),
             waiting: BTreeSet::new(),
+            paced: BTreeMap::new(),
             topics: Topics::default(),
             retained: Retained::default(),
             tail: Tail::default(),
@@ -265,6 +273,12 @@ impl Router {
         };
         router.recover(recovered, now);
         router
+    }
+
+    /// The same, of the gateway with this id: what has been there before is not let in again.
+    #[must_use]
+    pub fn of(self, gateway: Option<Arc<str>>) -> Self {
+        Self { gateway, ..self }
     }
 
     /// Which messages outlive others from now on, when something has to give way.
@@ -304,6 +318,7 @@ impl Router {
                 self.pay_all(now, effects);
                 self.deadlines(now, effects);
                 self.measure();
+                self.sessions.values_mut().for_each(|session| session.look(now.instant));
                 self.tell_losses(now);
                 self.retry_held(now, effects);
                 if now.instant - self.swept >= SWEEP_EVERY {
@@ -345,18 +360,19 @@ impl Router {
         self.gone(link, now, effects);
     }
 
-    /// Hands a batch to the store when somebody waits for that: to be called when all that has come is applied. When
-    /// there will be one later, returns the time.
+    /// Does what is due, such as handing a batch to the store when somebody waits for that: to be called when all that
+    /// has come is applied. When there will be something later, returns the time.
     pub fn hurry(&mut self, now: Now, effects: &mut Effects) -> Option<Instant> {
+        let paced = self.go_on_paced(now, effects);
         if self.orders.is_waiting() {
             self.commit(now, effects);
         }
-        let at = self.tail.urgent_at(self.limits.commit, now.instant)?;
-        if at > now.instant {
-            return Some(at);
+        let urgent = self.tail.urgent_at(self.limits.commit, now.instant);
+        if urgent.is_some_and(|at| at <= now.instant) {
+            self.commit(now, effects);
+            return paced;
         }
-        self.commit(now, effects);
-        None
+        [paced, urgent].into_iter().flatten().min()
     }
 
     fn committed(&mut self, dropped: &[(QueueId, Lost)], full: Vec<QueueId>, now: Now, effects: &mut Effects) {
@@ -430,6 +446,8 @@ impl Router {
             effects.close.push(link);
             self.gone(link, now, effects);
         }
+        let numbered = self.sessions.iter_mut().filter_map(|(key, s)| s.unreserve().then_some(*key));
+        self.unsaved.extend(numbered);
         self.commit(now, effects);
     }
 

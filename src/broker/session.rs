@@ -5,13 +5,17 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::drain::Drain;
+use super::lanes::Lanes;
 use super::owed::Owed;
-use super::queue::{Queue, Queued};
+use super::queue::Queued;
+use super::replay::{Precedence, Replay};
 use crate::clock::Moment;
 use crate::message::QoS;
 use crate::mqtt::{PacketId, SubscribeOptions, Version, Will};
+use crate::rate::Bucket;
 use crate::status::Causes;
-use crate::store::{self, QueueId};
+use crate::store::{self, EntryId, QueueId};
 
 /// A connection to the router, by the order in which they were opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,6 +27,8 @@ pub struct Session {
     pub client_id: Arc<str>,
     /// As whom its client connected.
     pub user: Option<Arc<str>>,
+    /// The gateway whose uplink it is, as far as that is known.
+    pub gateway: Option<Arc<str>>,
     /// Its queue in the store, when it outlives its connection.
     pub durable: Option<QueueId>,
     /// Session expiry interval, in seconds; `u32::MAX` never expires.
@@ -34,10 +40,10 @@ pub struct Session {
     /// When it ends, if its client does not come back.
     pub ends: Option<Instant>,
     pub subscriptions: BTreeMap<Arc<str>, (SubscribeOptions, Option<u32>)>,
-    pub queue: Queue,
+    pub queue: Lanes,
     /// Retained messages that are not in the queue yet.
     pub owed: Owed,
-    /// Deliveries sent and not done, in the order they were sent, which is that of their places.
+    /// Deliveries sent and not done, in the order of their places.
     pub inflight: VecDeque<InFlight>,
     /// The bytes of those that the client has not said to have.
     pub inflight_bytes: usize,
@@ -46,6 +52,14 @@ pub struct Session {
     /// The last place that was sent, and up to which one a delivery may have been sent before.
     pub sent: u64,
     pub sent_before: u64,
+    /// Its reader looks at the places: none may come again after a kill, even when it left no trace on the disk. Up to
+    /// which one they are spoken for there.
+    pub numbered: bool,
+    pub reserved: u64,
+    /// How fast its backlog may go, when it is not read in order.
+    pub backlog_bucket: Option<Bucket>,
+    /// How fast its reader catches up.
+    pub drain: Drain,
     /// QoS 2 publishes of the client between PUBLISH and PUBCOMP.
     pub incoming: HashMap<PacketId, Incoming>,
     pub will: Option<Will>,
@@ -105,21 +119,26 @@ pub enum Incoming {
 }
 
 /// The packet id of the delivery at this place. As deliveries are sent in order and only so many are in flight, no two
-/// of them have the same; and after a restart each has the one that it had before.
+/// of them have the same (where some overtake others, [`Session::is_id_in_use`] sees to it); and after a restart each has
+/// the one that it had before.
 pub fn packet_id(seq: u64) -> PacketId {
     let id = u16::try_from(seq.wrapping_sub(1) % IDS + 1).expect("65535 at most");
     PacketId::new(id).expect("1 at least")
 }
+
+/// So many places are spoken for at once.
+const RESERVED: u64 = 100_000;
 
 /// How many packet ids there are.
 pub const IDS: u64 = 65_535;
 
 impl Session {
     /// A session without subscriptions.
-    pub fn new(client_id: Arc<str>, queue: Queue) -> Self {
+    pub fn new(client_id: Arc<str>, queue: Lanes) -> Self {
         Self {
             client_id,
             user: None,
+            gateway: None,
             durable: None,
             expiry: 0,
             connection: None,
@@ -133,6 +152,10 @@ impl Session {
             last_seq: 0,
             sent: 0,
             sent_before: 0,
+            numbered: false,
+            reserved: 0,
+            backlog_bucket: None,
+            drain: Drain::default(),
             incoming: HashMap::new(),
             will: None,
             will_due: None,
@@ -148,10 +171,27 @@ impl Session {
         self.last_seq
     }
 
-    /// Whether the packet id of the delivery at this place may still be in use by another one.
+    /// Speaks for more places when those that are spoken for on the disk run out; true when that has to be saved. It is
+    /// done long before they do: the disk is written once in so many messages, and a kill skips some places.
+    pub fn reserve(&mut self) -> bool {
+        let runs_out = self.numbered && self.last_seq + RESERVED / 2 > self.reserved;
+        if runs_out {
+            self.reserved = self.last_seq + RESERVED;
+        }
+        runs_out
+    }
+
+    /// Gives back the places that are spoken for and were not given, at an end in peace; true when that has to be saved.
+    pub fn unreserve(&mut self) -> bool {
+        self.reserved = self.last_seq;
+        self.numbered
+    }
+
+    /// Whether the packet id of the delivery at this place is still in use by another one.
     pub fn is_id_in_use(&self, seq: u64) -> bool {
         let ends = [self.inflight.front(), self.inflight.back()];
-        ends.into_iter().flatten().any(|i| seq.abs_diff(i.seq) >= IDS)
+        let far = ends.into_iter().flatten().any(|i| seq.abs_diff(i.seq) >= IDS);
+        far && self.inflight.iter().any(|i| seq.abs_diff(i.seq) % IDS == 0)
     }
 
     /// Whether one more delivery of QoS 1 or 2 may be in flight: by their number, and by their bytes, of which the last
@@ -165,7 +205,8 @@ impl Session {
         if let Stage::Published(entry) = &inflight.stage {
             self.inflight_bytes += entry.message.size();
         }
-        // In front of others only after a restart: an older one that was released then is known before those on disk.
+        // In front of others when it was overtaken, and after a restart: an older one that was released then is known
+        // before those on disk.
         if self.inflight.back().is_none_or(|newest| newest.seq < inflight.seq) {
             self.inflight.push_back(inflight);
         } else {
@@ -187,12 +228,38 @@ impl Session {
 
     /// Where in flight the delivery with this packet id is.
     pub fn inflight_place(&self, id: PacketId) -> Option<usize> {
-        let oldest = self.inflight.front()?.seq;
+        let (oldest, newest) = (self.inflight.front()?.seq, self.inflight.back()?.seq);
         if packet_id(oldest) == id {
             return Some(0);
         }
+        if newest - oldest >= IDS {
+            // Some have overtaken so many that the ids have gone round since.
+            return self.inflight.iter().position(|i| packet_id(i.seq) == id);
+        }
         let ahead = (u64::from(id.get()) + IDS - u64::from(packet_id(oldest).get())) % IDS;
         self.inflight.binary_search_by_key(&(oldest + ahead), |i| i.seq).ok()
+    }
+
+    /// Whether all that entered before this entry is done: it is, or was, at this place in flight.
+    pub fn is_oldest(&self, place: usize, entry: EntryId) -> bool {
+        let mut before = self.inflight.iter().take(place);
+        before.all(|i| !matches!(i.stage, Stage::Published(_))) && !self.queue.has_before(entry)
+    }
+
+    /// Notes how its new connection reads it; `next` is the entry that will enter next.
+    pub fn replay(&mut self, replay: Replay, next: EntryId, now: Instant) {
+        self.queue.connected(replay.order, next);
+        self.numbered = replay.numbered;
+        self.drain = Drain::default();
+        let paced = replay.backlog_rate.filter(|_| replay.order == Precedence::LiveFirst);
+        self.backlog_bucket = paced.map(|rate| Bucket::new(rate, now));
+    }
+
+    /// Whether one more of the backlog may be in flight: a part of the window stays for what overtakes it, which
+    /// otherwise would wait for the backlog's acknowledgements.
+    pub fn may_send_backlog(&self, connection: &Connection, bytes: usize) -> bool {
+        let (window, bytes) = (connection.window - connection.window / 4, bytes - bytes / 4);
+        !self.queue.is_live_first() || self.inflight.len() < window && self.inflight_bytes < bytes
     }
 
     /// The entries that were sent and are not done, in order.
@@ -217,6 +284,19 @@ impl Session {
         self.queue.len() + self.published().count() as u64
     }
 
+    /// How many of them were not sent when they were fresh, and are to be caught up with.
+    pub fn backlog(&self) -> u64 {
+        self.queue.backlog() + self.published().filter(|entry| entry.historical).count() as u64
+    }
+
+    /// Looks how fast its reader catches up.
+    pub fn look(&mut self, now: Instant) {
+        if self.durable.is_some() && self.connection.is_some() {
+            let left = if self.queue.is_live_first() { self.backlog() } else { self.depth() };
+            self.drain.look(left, now);
+        }
+    }
+
     /// As the store keeps it, when it does.
     pub fn to_store(&self) -> Option<store::Session> {
         Some(store::Session {
@@ -224,8 +304,9 @@ impl Session {
             user: self.user.clone(),
             queue: self.durable?,
             expiry: self.expiry,
-            left: self.left,
-            sent: self.sent,
+            // Where `sent` speaks for places that were not given yet, it does not tell what was sent.
+            left: self.left.filter(|_| !self.numbered),
+            sent: self.sent.max(self.reserved),
             subscriptions: self
                 .subscriptions
                 .iter()
@@ -242,12 +323,12 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Delivery, EntryId, NO_CLASS};
+    use crate::store::{Delivery, NO_CLASS};
 
     #[test]
     fn packet_ids_go_round_and_lead_back_to_their_place() {
         assert_eq!([1, 65_535, 65_536].map(|seq| packet_id(seq).get()), [1, 65_535, 1]);
-        let mut session = Session::new("c".into(), Queue::default());
+        let mut session = Session::new("c".into(), Lanes::default());
         session.last_seq = 65_530;
         for _ in 0..10 {
             let seq = session.next_seq();
@@ -260,11 +341,12 @@ mod tests {
         assert_eq!(session.inflight_place(packet_id(65_534)), None, "it is done");
         assert_eq!(session.inflight_place(packet_id(65_541)), None, "it was not sent");
         assert!(!session.is_id_in_use(65_531 + IDS - 1) && session.is_id_in_use(65_531 + IDS));
+        assert!(!session.is_id_in_use(65_534 + IDS), "it is done");
     }
 
     #[test]
     fn only_what_is_published_counts_as_not_yet_delivered() {
-        let mut session = Session::new("c".into(), Queue::default());
+        let mut session = Session::new("c".into(), Lanes::default());
         let delivery = Delivery {
             qos: QoS::ExactlyOnce,
             retain: false,
@@ -273,7 +355,8 @@ mod tests {
             class: NO_CLASS,
             share: None,
         };
-        let entry = Queued { id: EntryId(1), message: Arc::new(crate::message::Message::new("t", "x")), delivery };
+        let message = Arc::new(crate::message::Message::new("t", "x"));
+        let entry = Queued { id: EntryId(1), message, delivery, historical: false };
         for stage in [Stage::Published(entry), Stage::Received, Stage::Released { recorded: true }] {
             let seq = session.next_seq();
             session.inflight.push_back(InFlight { seq, stage });

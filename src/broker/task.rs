@@ -11,6 +11,7 @@ use super::access::Access;
 use super::keys::ByKey;
 use super::mailbox;
 use super::order::{Order, Outcome};
+use super::replay::Replay;
 use super::router::order::Ticket;
 use super::router::{Effects, Event, Now, Router};
 use super::session::LinkId;
@@ -33,7 +34,7 @@ const STATUS_EVERY: Duration = Duration::from_millis(250);
 /// What reaches the router's task.
 #[derive(Debug)]
 pub(super) enum Input {
-    Open { link: LinkId, packets: mailbox::Sender, own: Option<usize> },
+    Open { link: LinkId, packets: mailbox::Sender, own: Option<Replay> },
     Packets(LinkId, Vec<Packet>, OwnedSemaphorePermit),
     Drained(LinkId, usize),
     Gone(LinkId),

@@ -171,7 +171,7 @@ mod tests {
         let traffic = Traffic::default();
         let message = Arc::new(Message::new("t", "four"));
         let (id, dup, qos, retain, topic_alias) = (None, false, QoS::AtMostOnce, false, None);
-        let publish = Publish { id, dup, qos, retain, message, topic_alias, subscription_ids: Vec::new() };
+        let publish = Publish { id, dup, qos, retain, message, topic_alias, subscription_ids: Vec::new(), place: None };
         let publish = Packet::Publish(publish);
         traffic.came(&[Packet::Connect(Box::new(Connect::new(Version::V5, "c"))), publish.clone()]);
         traffic.went(&[publish.clone(), publish, Packet::PingResp]);

@@ -119,8 +119,8 @@ struct Uplink {
     /// How it is reached, and what is not safe about that.
     way: Vec<String>,
     risks: Vec<String>,
-    publish: Vec<Arc<str>>,
-    subscribe: Vec<Arc<str>>,
+    publish: Vec<String>,
+    subscribe: Vec<String>,
 }
 
 impl Report {
@@ -160,7 +160,7 @@ fn broker(config: &crate::broker::Config) -> String {
 impl Uplink {
     fn new(name: &Arc<str>, uplink: &crate::uplink::Config) -> Self {
         let urls: Vec<String> = uplink.url.0.iter().map(ToString::to_string).collect();
-        let filters = |rules: &[Rule]| rules.iter().map(|rule| Arc::clone(&rule.filter)).collect();
+        let filters = |rules: &[Rule]| rules.iter().map(Rule::to_string).collect();
         Self {
             name: Arc::clone(name),
             url: urls.join(", "),
@@ -256,8 +256,7 @@ impl fmt::Display for Report {
         }
         writeln!(f, "\nbroker: {}", self.broker)?;
         for uplink in &self.uplinks {
-            let list =
-                |filters: &[Arc<str>]| if filters.is_empty() { "nothing".to_owned() } else { filters.join(", ") };
+            let list = |filters: &[String]| if filters.is_empty() { "nothing".to_owned() } else { filters.join(", ") };
             let (up, down) = (list(&uplink.publish), list(&uplink.subscribe));
             writeln!(f, "uplink {}: {}, up {up}, down {down}", uplink.name, uplink.url)?;
             writeln!(f, "  {}", uplink.way.join(", "))?;

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand. Data goes to stdout, messages to stderr, exit codes are those of sysexits.
 
+mod bridge;
 mod check;
 mod demo;
 mod output;
@@ -59,6 +60,9 @@ enum Command {
     Demo(demo::Args),
     /// Check a config, and show what it means: requests, load of the buses, topics
     Check(check::Args),
+    /// See what the rules of the uplinks do, or have what is retained sent once more
+    #[command(subcommand)]
+    Bridge(bridge::Command),
     /// Look into the store, and change what it keeps; beside a running gateway or without one
     #[command(subcommand)]
     Store(store::Command),
@@ -90,6 +94,7 @@ fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         },
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Bridge(command) => bridge::run(&command),
         Command::Store(command) => store::run(command),
         Command::User(command) => user::run(&command),
     }

@@ -10,6 +10,7 @@ mod gate;
 mod import;
 mod ls;
 mod purge;
+mod retry;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -22,7 +23,8 @@ use super::{exit, output};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::control::{Answer, AskError, Kind};
-use crate::store::{BackupError, Inspect, OpenError, QueueId, Recovered};
+use crate::record::Record;
+use crate::store::{Aside, BackupError, Inspect, OpenError, QueueId, Recovered};
 use crate::units::Period;
 
 #[derive(Debug, Subcommand)]
@@ -35,6 +37,8 @@ pub(super) enum Command {
     Import(import::Args),
     /// Remove messages, or the kept session of a client that is gone
     Purge(purge::Args),
+    /// Put what was set aside back into its queues, once the cloud takes it
+    Retry(retry::Args),
     /// Copy the store to a file, which is a store of its own
     Backup(backup::Args),
 }
@@ -45,6 +49,7 @@ pub(super) fn run(command: Command) -> ExitCode {
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Purge(args) => purge::run(&args),
+        Command::Retry(args) => retry::run(&args),
         Command::Backup(args) => backup::run(&args),
     };
     done.unwrap_or_else(|Failure { code, why }| {
@@ -167,6 +172,19 @@ fn queues(recovered: &Recovered) -> Vec<(Arc<str>, QueueId)> {
         recovered.sessions.iter().map(|(session, _)| (session.client_id.clone(), session.queue)).collect();
     queues.sort();
     queues
+}
+
+/// What was set aside, as a line.
+fn record(number: u64, aside: &Aside) -> Record {
+    Record {
+        queue: Some(aside.session.clone()),
+        id: Some(number),
+        qos: Some(aside.qos),
+        retain: aside.retain,
+        reason: Some(aside.reason.text().into()),
+        set_aside: Some(aside.at.wall),
+        ..Record::new(&aside.message)
+    }
 }
 
 /// A time, or how long ago it was: `2026-11-20T10:00:00Z`, `7d`.

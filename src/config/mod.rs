@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`source`] holds the files and says which of them a place is in; [`section`] reads a table key by
 //! key; [`diagnostic`] shows what is wrong, where, and what to do. [`gateway`], [`bus`], [`device`] and [`route`] read
-//! their sections, [`profiles`] finds device types, [`check`] sees what no part can see alone, [`settings`] what a
+//! their sections, [`profiles`] finds device types, [`check`] and [`rules`] see what no part can see alone, [`settings`] what a
 //! reload changes.
 
 mod bus;
@@ -14,6 +14,7 @@ mod profiles;
 #[cfg(test)]
 mod reference;
 mod route;
+mod rules;
 mod section;
 mod settings;
 mod source;
@@ -200,8 +201,10 @@ fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Con
         for key in ["ca", "certificate", "key"] {
             check::files(section.texts(key), &folder, out);
         }
+        let places = rules::Places::of(&section, name.span());
         let config = section.try_take::<uplink::Config>(out);
         section.finish(out);
+        config.iter().for_each(|config| places.check(config, out));
         uplinks.extend(config.map(|mut config| {
             for path in [&mut config.ca, &mut config.certificate, &mut config.key].into_iter().flatten() {
                 *path = folder.join(&*path);
@@ -211,6 +214,7 @@ fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Con
             (Arc::from(name.get_ref().as_str()), config)
         }));
     }
+    rules::introduce(&mut uplinks);
     let mut store = whole::<store::Config>(&mut root, "store", out, |_, _| {});
     store.queues = uplinks.iter().map(|(name, uplink)| (status::uplink_session(name).into(), bound(uplink))).collect();
     if !store.in_memory() {
@@ -221,6 +225,7 @@ fn build(all: DeTable<'_>, folder: PathBuf, out: &mut Diagnostics) -> Option<Con
         check::listen(section, guarded, "password", "set `password`, or listen on 127.0.0.1 only", out);
     });
     admin.password = admin.password.map(|secret| secret.relative_to(&folder));
+    broker.gateway = Some(gateway.id.clone());
     broker.users = broker.users.map(|path| folder.join(path));
     for tls in broker.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut()) {
         for path in [Some(&mut tls.certificate), Some(&mut tls.key), tls.clients.as_mut()].into_iter().flatten() {

@@ -58,6 +58,12 @@ impl<'i> Section<'i> {
         }
     }
 
+    /// Where the items in the list of `key` stand, without taking it.
+    pub fn places(&self, key: &str) -> Vec<Span> {
+        let list = self.table.get(key).and_then(|value| value.get_ref().as_array());
+        list.into_iter().flatten().map(Spanned::span).collect()
+    }
+
     /// The text of `inner` in the table of `key`, without taking it.
     pub fn text_within(&self, key: &str, inner: &str) -> Option<(&str, Span)> {
         let value = self.table.get(key)?.get_ref().as_table()?.get(inner)?;

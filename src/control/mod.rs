@@ -11,6 +11,7 @@ mod put;
 mod publish;
 mod purge;
 mod forget;
+mod forget_aside;
 mod clear;
 
 use std::fmt;
@@ -24,6 +25,7 @@ use crate::broker::order::{Outcome, Refusal};
 pub use clear::Clear;
 pub use client::{AskError, Client};
 pub use forget::Forget;
+pub use forget_aside::ForgetAside;
 pub use publish::Publish;
 pub use purge::Purge;
 pub use put::Put;
@@ -50,6 +52,7 @@ pub enum Request {
     Publish(Publish),
     Purge(Purge),
     Forget(Forget),
+    ForgetAside(ForgetAside),
     Clear(Clear),
 }
 
@@ -91,6 +94,7 @@ impl Request {
             Request::Publish(request) => request.carry_out(broker).await,
             Request::Purge(request) => request.carry_out(broker).await,
             Request::Forget(request) => request.carry_out(broker).await,
+            Request::ForgetAside(request) => request.carry_out(broker).await,
             Request::Clear(request) => request.carry_out(broker).await,
         }
     }

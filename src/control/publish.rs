@@ -54,6 +54,7 @@ fn publish(message: Message, id: u16) -> Packet {
         message: message.into(),
         topic_alias: None,
         subscription_ids: Vec::new(),
+        place: None,
     })
 }
 

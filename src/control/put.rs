@@ -15,13 +15,16 @@ use crate::record::Record;
 pub struct Put {
     pub queue: Arc<str>,
     pub messages: Vec<Record>,
+    /// Where they were set aside: these numbers go in the same transaction.
+    #[serde(default)]
+    pub aside: Vec<u64>,
 }
 
 impl Put {
     pub(super) async fn carry_out(self, broker: &Broker) -> Answer {
         let messages = self.messages.iter().map(Record::message).collect::<Result<Vec<_>, _>>();
         match messages {
-            Ok(messages) => broker.order(Order::Put { queue: self.queue, messages }).await.into(),
+            Ok(messages) => broker.order(Order::Put { queue: self.queue, messages, aside: self.aside }).await.into(),
             Err(why) => Answer::wrong(why),
         }
     }

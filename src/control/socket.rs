@@ -190,6 +190,7 @@ mod tests {
             (b"{\"purge\":{\"queue\":\"x\",\"until\":-1}}\n", "this is no request"),
             (b"{\"purge\":{\"queue\":\"x\",\"until\":1}}\n", "there is no queue `x`, nor any other"),
             (b"{\"put\":{\"queue\":\"x\",\"messages\":[{\"topic\":\"#\",\"payload\":\"\"}]}}\n", "`topic`"),
+            (b"{\"forget-aside\":{\"numbers\":[7,8]}}\n", "{\"done\":2}"),
             (b"{\"clear\":{\"filter\":\"a#\"}}\n", "no filter"),
             (b"{\"publish\":{\"messages\":[{\"topic\":\"a\",\"payload\":\"1\"}]}}\n", "{\"done\":1}"),
             (b"{\"write-out\":{}}\n{\"write-out\":{}}\n", "{\"done\":0}\n{\"done\":0}\n"),

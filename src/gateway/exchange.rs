@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, timeout};
 
 use crate::broker::{Broker, Link};
+use crate::clock::Moment;
 use crate::mapping::{Mapping, Wish};
 use crate::message::{Message, QoS};
 use crate::mqtt::{Ack, Connect, Packet, PacketId, Subscribe, SubscribeOptions, Version};
@@ -22,6 +23,9 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 const LAST_OUTCOMES: Duration = Duration::from_secs(1);
 /// Reports taken at once.
 const BATCH: usize = 64;
+
+/// How long a command may have waited for us: it is for the moment in which it was sent.
+const FRESH: Duration = Duration::from_secs(10);
 
 /// What becomes of a command when its bus is gone.
 const STOPPED: &str = "the gateway stopped before the command was carried out";
@@ -156,6 +160,9 @@ impl Exchange {
                 Arc::make_mut(&mut message).retain = true;
             }
             match self.mapping.command(&message) {
+                Some(Ok(_)) if is_late(&message, Moment::now()) => {
+                    self.tell(&(message, Err("the command came too late, and is not carried out".to_owned()))).await;
+                }
                 Some(Ok(wish)) => {
                     if let Err(why) = self.carry_out(message.clone(), wish) {
                         self.tell(&(message, Err(why))).await;
@@ -195,13 +202,31 @@ impl Exchange {
     }
 }
 
+/// Whether nobody waits for a command any more. It has waited in the broker, or its sender let it expire.
+fn is_late(message: &Message, now: Moment) -> bool {
+    message.expired(now) || message.at.age_at(now) > FRESH
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::broker;
     use crate::broker::access::Access;
     use crate::mapping::{Route, payload, report};
+    use crate::message::Properties;
     use crate::store::{self, Store};
+
+    #[test]
+    fn a_command_that_waited_is_late() {
+        let at = Moment::now();
+        let command = |waited, expiry| {
+            let properties = Properties { expiry, ..Properties::default() };
+            let message = Message { at, properties: Some(Box::new(properties)), ..Message::new("t/set", "1") };
+            is_late(&message, at.after(Duration::from_secs(waited)))
+        };
+        assert!(!command(0, None) && !command(10, None) && command(11, None));
+        assert!(!command(1, Some(2)) && command(2, Some(2)));
+    }
 
     fn pump() -> Route {
         Route {

@@ -115,6 +115,8 @@ pub struct Connect {
     /// Whether the peer wants reason strings (request problem information); 3.1.1 has none.
     pub problem_info: bool,
     pub authentication_method: Option<Arc<str>>,
+    /// Before MQTT 5: it says that it is a bridge, as Mosquitto's do, and so gets nothing back that it brought.
+    pub bridge: bool,
 }
 
 impl Connect {
@@ -134,6 +136,7 @@ impl Connect {
             topic_alias_maximum: 0,
             problem_info: true,
             authentication_method: None,
+            bridge: false,
         }
     }
 }
@@ -197,6 +200,17 @@ pub struct Publish {
     pub message: Arc<Message>,
     pub topic_alias: Option<NonZeroU16>,
     pub subscription_ids: Vec<u32>,
+    /// Known within this process only, to the gateway's own parts: it is on no wire.
+    pub place: Option<Place>,
+}
+
+/// Where in a session's queue a delivery stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Counts the queue's deliveries of QoS 1 and 2, from 1; a repetition has that of the first time. 0 at QoS 0.
+    pub seq: u64,
+    /// It waited for a connection, or in a backlog: it was not sent when it was fresh.
+    pub historical: bool,
 }
 
 /// PUBACK, PUBREC, PUBREL, PUBCOMP.

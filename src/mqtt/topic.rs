@@ -98,6 +98,39 @@ pub fn matches(filter: &str, name: &str) -> bool {
     }
 }
 
+/// Whether every name that `narrow` matches is matched by `wide` as well (both valid; no `$share/`).
+pub fn covers(wide: &str, narrow: &str) -> bool {
+    if narrow.starts_with('$') && wide.starts_with(['+', '#']) {
+        return false;
+    }
+    let (mut wide, mut narrow) = (wide.split('/'), narrow.split('/'));
+    loop {
+        match (wide.next(), narrow.next()) {
+            (Some("#"), _) | (None, None) => return true,
+            (Some("+"), Some(level)) if level != "#" => {}
+            (Some(wide), Some(narrow)) if wide == narrow => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Whether there is a name that both filters match (both valid; no `$share/`).
+pub fn overlap(one: &str, other: &str) -> bool {
+    let is_wild = |filter: &str| filter.starts_with(['+', '#']);
+    if one.starts_with('$') && is_wild(other) || other.starts_with('$') && is_wild(one) {
+        return false;
+    }
+    let (mut one, mut other) = (one.split('/'), other.split('/'));
+    loop {
+        match (one.next(), other.next()) {
+            (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+            (Some("+"), Some(_)) | (Some(_), Some("+")) => {}
+            (Some(one), Some(other)) if one == other => {}
+            _ => return false,
+        }
+    }
+}
+
 fn check_text(text: &str) -> Result<(), Invalid> {
     if text.is_empty() {
         Err(Invalid::Empty)
@@ -144,6 +177,22 @@ mod tests {
         }
         for (filter, name) in no {
             assert!(!matches(filter, name), "{filter} {name}");
+        }
+    }
+
+    #[test]
+    fn knows_which_filters_cover_and_overlap() {
+        for (wide, narrow) in [("#", "a/+"), ("a/#", "a"), ("a/#", "a/+/#"), ("+/b", "a/b"), ("+/+", "+/b"), ("a", "a")]
+        {
+            assert!(covers(wide, narrow) && overlap(wide, narrow) && overlap(narrow, wide), "{wide} {narrow}");
+        }
+        for (one, other) in [("a/+", "+/b"), ("a/+/x", "a/#"), ("+/x", "#"), ("a/#", "+/b/c"), ("a/#", "+")] {
+            assert!(!covers(one, other) && overlap(one, other) && overlap(other, one), "{one} {other}");
+        }
+        for (one, other) in
+            [("a", "b"), ("a/+", "a"), ("a/b/#", "+/c"), ("#", "$SYS/#"), ("+/x", "$SYS/x"), ("/a", "a")]
+        {
+            assert!(!covers(one, other) && !overlap(one, other) && !overlap(other, one), "{one} {other}");
         }
     }
 

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, Result};
+use rusqlite::{Connection, Error, Result, Row};
 
-use super::rows::json;
-use crate::clock::Moment;
+use super::EntryId;
+use super::rows::{from_json, int, json, qos};
+use crate::clock::{Moment, Timestamp};
 use crate::message::{Message, QoS};
 use crate::mqtt::Reason;
 
@@ -48,6 +49,39 @@ impl Count {
         let kept = c.query_row("SELECT count(*) FROM aside", [], |row| row.get::<_, i64>(0))?;
         Ok(Self { kept: kept.unsigned_abs(), gone: 0 })
     }
+}
+
+/// All that is set aside, in order, with the number of each.
+pub(super) fn all(c: &Connection) -> Result<Vec<(u64, Aside)>> {
+    let mut all = c.prepare(
+        "SELECT number, session, topic, payload, qos, retain, entered_at, properties, code, at FROM aside ORDER BY number",
+    )?;
+    let moment = |row: &Row<'_>, column| Ok::<Moment, Error>(Timestamp(row.get(column)?).into());
+    let rows = all.query_map([], |row| {
+        let (number, qos) = (row.get::<_, i64>(0)?.unsigned_abs(), qos(row.get(4)?));
+        let message = Message {
+            topic: row.get(2)?,
+            payload: row.get::<_, Vec<u8>>(3)?.into(),
+            qos,
+            retain: row.get(5)?,
+            at: moment(row, 6)?,
+            timed: false,
+            properties: from_json(row.get(7)?),
+        };
+        let (session, reason, at) = (row.get(1)?, Reason(row.get(8)?), moment(row, 9)?);
+        Ok((number, Aside { session, retain: message.retain, message: Arc::new(message), qos, reason, at }))
+    })?;
+    rows.collect()
+}
+
+/// Removes those of these numbers.
+pub(super) fn remove(c: &Connection, count: &mut Count, numbers: &[u64]) -> Result<()> {
+    let mut delete = c.prepare("DELETE FROM aside WHERE number = ?1")?;
+    for number in numbers {
+        let gone = delete.execute([int(EntryId(*number))])?;
+        count.kept = count.kept.saturating_sub(gone as u64);
+    }
+    Ok(())
 }
 
 /// Writes them, and lets the oldest go.

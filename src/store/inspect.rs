@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::aside::{self, Aside};
 use super::file::{connect_to_read, unreadable};
 use super::page::Page;
 use super::tables::{Bounds, Tables};
@@ -112,6 +113,11 @@ impl Inspect {
             Ok(true)
         })?;
         Ok(usage)
+    }
+
+    /// What was set aside, in order, each with its number in the store: a thousand at most.
+    pub fn aside(&self) -> Result<Vec<(u64, Aside)>, OpenError> {
+        aside::all(&self.tables.connection).map_err(|e| self.unreadable(&e))
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -152,6 +152,8 @@ pub struct Batch {
     pub wills: Vec<(Arc<str>, Option<Will>)>,
     /// What was taken out of a queue, as its reader will never have it.
     pub aside: Vec<Aside>,
+    /// Numbers of messages that were set aside, and that nobody wants there any more.
+    pub aside_done: Vec<u64>,
     /// Queues whose entries up to and with this id go unread. [`Event::Purged`] tells how many that were.
     pub purged: Vec<(QueueId, EntryId)>,
 }
@@ -168,6 +170,7 @@ impl Batch {
             && self.handshakes.is_empty()
             && self.wills.is_empty()
             && self.aside.is_empty()
+            && self.aside_done.is_empty()
             && self.purged.is_empty()
     }
 

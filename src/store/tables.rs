@@ -121,6 +121,7 @@ impl Tables {
             retain(c, &mut clocks, &batch.retained)?;
             shake_hands(c, books, &batch.handshakes)?;
             put_wills(c, &mut clocks, &batch.wills)?;
+            aside::remove(c, &mut books.aside, &batch.aside_done)?;
             aside::put(c, &mut books.aside, &batch.aside)?;
             for (queue, entries) in books.above(per_client, &batch.appends) {
                 let excess = Held { entries, ..Held::default() };

@@ -48,6 +48,7 @@ pub struct Tail<W> {
     handshakes: BTreeMap<(QueueId, Handshake), bool>,
     wills: BTreeMap<Arc<str>, Option<Will>>,
     aside: Vec<Aside>,
+    aside_done: Vec<u64>,
     purged: Vec<(QueueId, EntryId)>,
     /// Who waits for the next batch, and for the one being written.
     waiting: Vec<W>,
@@ -105,6 +106,7 @@ impl<W> Default for Tail<W> {
             handshakes: BTreeMap::new(),
             wills: BTreeMap::new(),
             aside: Vec::new(),
+            aside_done: Vec::new(),
             purged: Vec::new(),
             waiting: Vec::new(),
             waiting_written: Vec::new(),
@@ -203,6 +205,11 @@ impl<W> Tail<W> {
         self.urgent |= waiter.is_some();
         self.waiting.extend(waiter);
         aside::shorten(&mut self.aside)
+    }
+
+    /// Notes that those of these numbers, as the store has them, need not be set aside any more.
+    pub fn forget_aside(&mut self, mut numbers: Vec<u64>) {
+        self.aside_done.append(&mut numbers);
     }
 
     /// When the next batch should be taken because somebody waits for it who cannot be served otherwise, as no
@@ -336,6 +343,7 @@ impl<W> Tail<W> {
             handshakes: std::mem::take(&mut self.handshakes).into_iter().map(|((q, h), begun)| (q, h, begun)).collect(),
             wills: std::mem::take(&mut self.wills).into_iter().collect(),
             aside: std::mem::take(&mut self.aside),
+            aside_done: std::mem::take(&mut self.aside_done),
             purged: std::mem::take(&mut self.purged),
         };
         // What is due and had no room in this batch follows at once.

@@ -3,7 +3,7 @@
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Uplink;
@@ -13,7 +13,7 @@ use super::login::{Cloud, status};
 use super::pipe::{Out, Pipe, Tally};
 use crate::broker::Link;
 use crate::mqtt::wire::Error;
-use crate::mqtt::{Packet, Reason};
+use crate::mqtt::{Packet, Reason, RetainHandling};
 
 /// How often the status is reported and the connection looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -27,16 +27,16 @@ impl Uplink {
     /// # Errors
     /// Why the connection ended.
     pub(super) async fn carry(&self, cloud: Cloud, pipe: &mut Pipe, stop: &CancellationToken) -> Result<(), End> {
-        let Cloud { mut reader, mut writer, ack, early } = cloud;
+        let Cloud { mut reader, mut writer, ack, early, echoes, retained } = cloud;
         let window = ack.receive_maximum.min(NonZeroU16::new(self.config.window).unwrap_or(NonZeroU16::MAX));
         let gone = || End::from("the local broker closed its connection".to_owned());
-        let (mut link, waiting) = self.open(window).await.ok_or_else(gone)?;
+        let (mut link, waiting) = self.open(window, retained).await.ok_or_else(gone)?;
         self.up();
 
         let keep_alive = ack.server_keep_alive.map_or(self.config.keep_alive.0, |s| Duration::from_secs(s.into()));
         let mut life = Life::new(keep_alive, self.config.stuck.0, TICK);
         let mut out = Out::default();
-        pipe.connected(&ack, &mut out);
+        pipe.connected(&ack, echoes, &mut out);
         let begun = early.into_iter().try_for_each(|packet| pipe.cloud_sent(packet, &mut out));
         let begun = begun.and_then(|()| {
             let mut waiting = waiting.into_iter();
@@ -87,6 +87,9 @@ impl Uplink {
                     Err(e) => return self.lost(pipe, &link, e.into()).await,
                 },
                 // A cloud that does not keep up is not sent more.
+                () = sleep_until(pipe.next_at().unwrap_or(life.sent)), if !unsent && pipe.next_at().is_some() => {
+                    pipe.go_on(&mut out);
+                }
                 packets = link.recv(), if !unsent && pipe.has_room() => match packets {
                     Some(packets) => {
                         if let Err(why) = packets.into_iter().try_for_each(|packet| pipe.local_sent(packet, &mut out)) {
@@ -102,6 +105,12 @@ impl Uplink {
                     }
                     Err(e) => return self.lost(pipe, &link, e.into()).await,
                 },
+                () = self.republish.notified(), if end.is_none() => {
+                    if let Some(subscribe) = self.subscribe(RetainHandling::Send) {
+                        tracing::info!("uplink {}: what is retained here goes up", self.name);
+                        out.local.push(Packet::Subscribe(Box::new(subscribe)));
+                    }
+                }
                 _ = tick.tick() => {
                     self.pulse.beat();
                     self.report(pipe);
@@ -151,12 +160,13 @@ impl Uplink {
     }
 
     fn report(&self, pipe: &Pipe) {
-        let Tally { sent, received, aside, pauses, acknowledged } = &pipe.tally;
+        let Tally { sent, received, aside, pauses, acknowledged, newest } = &pipe.tally;
         let refused = aside.values().sum();
         self.status.send_if_modified(|status| {
             let before = (status.sent, status.received, status.refused, status.pauses, status.acknowledged);
             let now = (*sent, *received, refused, *pauses, *acknowledged);
             (status.sent, status.received, status.refused, status.pauses, status.acknowledged) = now;
+            status.newest = *newest;
             if before.2 != refused {
                 status.aside.clone_from(aside);
             }

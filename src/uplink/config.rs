@@ -1,15 +1,21 @@
 //! `[uplink.NAME]`: which cloud broker, who we are to it, and what is carried over.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
 use super::address::Addresses;
+use super::mark::Mark;
 use super::proxy::Proxy;
-use super::rules::Rule;
+use super::retained::SendRetained;
+use super::rules::{self, Rule};
+use super::way::{Trail, Way};
+use crate::broker::replay::{Precedence, Replay};
 use crate::mqtt::Version;
+use crate::rate::Rate;
 use crate::secret::Secret;
 use crate::store::WhenFull;
 use crate::units::{Period, Size};
@@ -26,11 +32,23 @@ pub struct Config {
     /// What the cloud knows us by; `GATEWAY-NAME` when none is set.
     pub client_id: Option<String>,
     /// What goes up. The first rule that matches a topic decides.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "rules::read_up")]
     pub publish: Vec<Rule>,
     /// What comes down; nothing else does.
     #[serde(default)]
     pub subscribe: Vec<Rule>,
+    /// When the retained messages of the local broker go up although they have not changed.
+    #[serde(default)]
+    pub send_retained: SendRetained,
+    /// Whether messages are marked on their way up, so that none comes round.
+    #[serde(default)]
+    pub trail: Trail,
+    /// Whether a cloud of MQTT 3.1.1 is told that we are a bridge, so that it sends nothing back that we brought.
+    #[serde(default = "yes")]
+    pub bridge: bool,
+    /// The other uplinks to the same cloud, by name, as the whole config shows.
+    #[serde(skip)]
+    pub siblings: Vec<Arc<str>>,
     /// `"5"` or `"3.1.1"`.
     #[serde(default)]
     pub protocol: Protocol,
@@ -40,6 +58,16 @@ pub struct Config {
     /// How many messages may be under way at once, 1 to 65535; the cloud may allow fewer.
     #[serde(default = "window", deserialize_with = "read_window")]
     pub window: u16,
+    /// What goes first after an outage.
+    #[serde(default)]
+    pub replay: Precedence,
+    /// So much a second goes up at most, beside acknowledgements and pings; any when none is set.
+    pub rate: Option<Rate>,
+    /// The same for the backlog alone, with `replay = "live-first"`.
+    pub backlog_rate: Option<Rate>,
+    /// How messages carry their number, and that they are late.
+    #[serde(default)]
+    pub mark: Mark,
     /// The same in bytes; one message goes in any case.
     #[serde(default = "window_bytes", deserialize_with = "read_window_bytes")]
     pub window_bytes: Size,
@@ -107,6 +135,30 @@ impl<'de> Deserialize<'de> for Config {
 }
 
 impl Config {
+    /// The way to this cloud from `gateway`, by the uplink of that `name`. Before MQTT 5 it echoes, unless it turns out to
+    /// know bridges.
+    pub fn way_of(&self, gateway: Arc<str>, uplink: Arc<str>) -> Way {
+        let five = self.protocol == Protocol::V5;
+        // Another gateway knows whose uplink this is by its status, unless that is set otherwise.
+        let trail = match self.trail {
+            Trail::Auto if self.status.is_some() => Trail::Always,
+            trail => trail,
+        };
+        let (up, down) = (self.publish.as_slice().into(), self.subscribe.as_slice().into());
+        let siblings = self.siblings.as_slice().into();
+        Way { gateway, uplink, siblings, up, down, trail, five, echoes: !five }
+    }
+
+    /// How the local session is read.
+    pub(super) fn replay(&self) -> Replay {
+        Replay {
+            order: self.replay,
+            backlog_rate: self.backlog_rate,
+            numbered: self.mark != Mark::None,
+            window_bytes: usize::try_from(self.window_bytes.0).unwrap_or(usize::MAX),
+        }
+    }
+
     /// Whether the cloud is to keep our session while we are away.
     pub(super) fn keeps_session(&self) -> bool {
         !self.session.0.is_zero()
@@ -119,6 +171,12 @@ impl Config {
         }
         if self.password.is_some() && self.username.is_none() && self.protocol == Protocol::V311 {
             return Err("`password` needs a `username` with MQTT 3.1.1".into());
+        }
+        if self.backlog_rate.is_some() && self.replay == Precedence::InOrder {
+            return Err("`backlog-rate` needs `replay = \"live-first\"`: in order, there is only `rate`".into());
+        }
+        if self.mark == Mark::Properties && self.protocol == Protocol::V311 {
+            return Err("`mark = \"properties\"` needs MQTT 5: with 3.1.1, use `mark = \"json\"`".into());
         }
         let plain = self.url.0.iter().find(|address| !address.tls);
         let tls = [
@@ -141,11 +199,21 @@ impl Config {
                     .into(),
             );
         }
+        if self.send_retained == SendRetained::WhenLost && self.status.as_deref() == Some("") {
+            return Err("`send-retained = \"when-lost\"` needs `status`: by it we see what the cloud has kept".into());
+        }
+        if !self.bridge && self.protocol == Protocol::V5 {
+            return Err("`bridge` is for `protocol = \"3.1.1\"`: MQTT 5 has a way of its own, No Local".into());
+        }
         if let Some(topic) = self.status.as_ref().filter(|topic| !topic.is_empty()) {
             crate::mqtt::topic::check_name(topic).map_err(|e| format!("`status` is no topic: {e}"))?;
         }
         Ok(())
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn keep_alive() -> Period {
@@ -247,6 +315,7 @@ mod tests {
         .expect("it is valid");
         assert_eq!(config.url.0[0].to_string(), "mqtts://broker.example.com:8883");
         assert_eq!((&*config.publish[0].filter, &*config.subscribe[0].filter), ("plant/#", "cmd/plant7/#"));
+        assert_eq!((config.replay, config.mark, config.rate), (Precedence::InOrder, Mark::None, None));
         assert_eq!((config.protocol, config.keep_alive, config.window), (Protocol::V5, keep_alive(), 100));
         let several = read(r#"url = ["mqtt://a", "mqtt://b:1"]"#).expect("a list is valid");
         assert_eq!(several.url.0.len(), 2);
@@ -274,7 +343,14 @@ mod tests {
             ("url = \"mqtt://a\"\nstuck = \"0s\"", "from 1s to 10m"),
             ("url = \"mqtt://a\"\nconnect-timeout = \"1h\"", "from 1s to 10m"),
             ("url = \"mqtt://a\"\nprotocol = \"3.1.1\"\npassword = \"x\"", "needs a `username`"),
+            ("url = \"mqtt://a\"\nreplay = \"newest\"", "`live-first`"),
+            ("url = \"mqtt://a\"\nbacklog-rate = { messages = 1 }", "needs `replay = \"live-first\"`"),
+            ("url = \"mqtt://a\"\nrate = { messages = 0 }", "at least 1 a second"),
+            ("url = \"mqtt://a\"\nmark = \"properties\"\nprotocol = \"3.1.1\"", "needs MQTT 5"),
+            ("url = \"mqtt://a\"\nmark = \"xml\"", "`properties`"),
             ("url = \"mqtt://a\"\nstatus = \"a/#\"", "`status` is no topic"),
+            ("url = \"mqtt://a\"\nstatus = \"\"\nsend-retained = \"when-lost\"", "needs `status`"),
+            ("url = \"mqtt://a\"\nbridge = false", "MQTT 5 has a way of its own"),
         ] {
             let error = read(text).expect_err(text);
             assert!(error.contains(part), "{text}: {error}");

@@ -138,6 +138,7 @@ mod tests {
             message: Arc::new(Message::new("t", vec![0; n.into()])),
             topic_alias: None,
             subscription_ids: Vec::new(),
+            place: None,
         };
         flight.set_out(id(n), publish, QoS::AtLeastOnce, false);
     }

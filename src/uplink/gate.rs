@@ -151,6 +151,7 @@ mod tests {
             message: Arc::new(Message::new("t", "x")),
             topic_alias: None,
             subscription_ids: Vec::new(),
+            place: None,
         };
         Outward { local: (publish.id, publish.qos), publish }
     }

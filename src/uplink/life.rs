@@ -93,6 +93,7 @@ mod tests {
                 message: Arc::new(Message::new("a", vec![0; bytes])),
                 topic_alias: None,
                 subscription_ids: Vec::new(),
+                place: None,
             };
             flight.set_out(id, publish, QoS::AtLeastOnce, false);
         }

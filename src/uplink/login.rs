@@ -2,17 +2,19 @@
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
-use super::Config;
 use super::address::Address;
 use super::config::Protocol;
 use super::dial::{Stream, dial};
+use super::retained::SendRetained;
 use super::turns::Failure;
+use super::{Config, retained, rules};
 use crate::message::{Message, QoS};
 use crate::mqtt::wire::{Framed, Limits, Reader, TOPIC_ALIAS_MAXIMUM, Writer};
 use crate::mqtt::{
@@ -36,6 +38,10 @@ pub(super) struct Cloud {
     pub(super) ack: ConnAck,
     /// What came before we were ready.
     pub(super) early: Vec<Packet>,
+    /// It sends us back what we publish on topics that we are subscribed to.
+    pub(super) echoes: bool,
+    /// The local broker's retained messages are to go up.
+    pub(super) retained: RetainHandling,
 }
 
 /// Who we are to the cloud.
@@ -44,6 +50,8 @@ pub(super) struct Identity {
     pub(super) client_id: Arc<str>,
     /// Where our status stands.
     pub(super) status: Option<Arc<str>>,
+    /// The cloud did not like to hear, the last time, that we are a bridge: how often it is not told so from now on.
+    plain: Arc<AtomicU32>,
     /// We have subscribed since this program's start, and the session has not ended since.
     subscribed: bool,
 }
@@ -64,7 +72,18 @@ impl From<String> for Failed {
 
 impl Identity {
     pub(super) fn new(client_id: Arc<str>, status: Option<Arc<str>>) -> Self {
-        Self { client_id, status, subscribed: false }
+        Self { client_id, status, plain: Arc::default(), subscribed: false }
+    }
+
+    /// Whether the cloud is told, this time, that we are a bridge.
+    fn is_bridge(&self) -> bool {
+        let fewer = |times: u32| (times != u32::MAX).then(|| times.saturating_sub(1));
+        self.plain.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer) == Ok(0)
+    }
+
+    /// The next `times` the cloud is not told so; `u32::MAX` is for ever.
+    fn not_as_bridge(&self, times: u32) {
+        self.plain.store(times, Ordering::Relaxed);
     }
 
     /// We are in, and who the cloud says that we are.
@@ -132,20 +151,41 @@ async fn greet(stream: Box<dyn Stream>, config: &Config, identity: &Identity) ->
     let lost = |e: &dyn std::fmt::Display| format!("the connection was lost while logging in: {e}");
     let mut framed = Framed::client(stream, config.protocol.into(), MAX_PACKET);
     let connect = connect(config, identity).await?;
+    let bridge = connect.bridge;
     framed.queue(&Packet::Connect(Box::new(connect))).map_err(|e| lost(&e))?;
     framed.flush().await.map_err(|e| lost(&e))?;
-    let mut packets = framed.recv().await.map_err(|e| lost(&e))?.into_iter();
+    let packets = framed.recv().await.map_err(|e| {
+        if bridge {
+            identity.not_as_bridge(1);
+        }
+        lost(&e)
+    });
+    let mut packets = packets?.into_iter();
     let ack = match packets.next() {
+        Some(Packet::ConnAck(ack)) if bridge && ack.reason == Reason::UNSUPPORTED_VERSION => {
+            identity.not_as_bridge(u32::MAX);
+            let why = "the cloud knows no bridges: it is asked again without (`bridge = false` spares that)";
+            return Err(why.to_owned().into());
+        }
         Some(Packet::ConnAck(ack)) if ack.reason.is_error() => return Err(refusal(&ack)),
         Some(Packet::ConnAck(ack)) => *ack,
         _ => return Err("the cloud answered CONNECT with something else than CONNACK".to_owned().into()),
     };
     let mut early: Vec<Packet> = packets.collect();
     let (mut reader, mut writer) = framed.split();
-    writer.set_limits(Limits {
-        topic_aliases: if config.topic_aliases { ack.topic_alias_maximum } else { 0 },
-        ..(&ack).into()
-    });
+    let topic_aliases = if config.topic_aliases { ack.topic_alias_maximum } else { 0 };
+    writer.set_limits(Limits { topic_aliases, ..(&ack).into() });
+    let retained = match (config.send_retained, &identity.status) {
+        (SendRetained::Always, _) => RetainHandling::Send,
+        (SendRetained::WhenLost, Some(topic))
+            if retained::has_lost(topic, &mut reader, &mut writer, &mut early).await? =>
+        {
+            tracing::info!("the cloud has lost what it retained, or is new: what is retained here goes up");
+            RetainHandling::Send
+        }
+        _ => RetainHandling::SendIfNew,
+    };
+    let echoes = config.protocol == Protocol::V311 && !bridge;
 
     // 3.1.1 has no way to subscribe without the retained messages: a session that goes on is left as it is.
     let as_it_is = ack.session_present && identity.subscribed && config.protocol == Protocol::V311;
@@ -165,7 +205,7 @@ async fn greet(stream: Box<dyn Stream>, config: &Config, identity: &Identity) ->
             return Err(format!("the cloud ended the connection while logging in: {}", meaning(*reason)).into());
         }
         if awaited == 0 {
-            return Ok(Cloud { reader, writer, ack, early });
+            return Ok(Cloud { reader, writer, ack, early, echoes, retained });
         }
         early.extend(reader.recv().await.map_err(|e| lost(&e))?);
     }
@@ -175,8 +215,9 @@ async fn greet(stream: Box<dyn Stream>, config: &Config, identity: &Identity) ->
 fn answered(packet: &Packet, config: &Config, identity: &Identity) -> bool {
     match packet {
         Packet::SubAck { id: SUBSCRIBE, reasons } => {
-            for (rule, reason) in config.subscribe.iter().zip(reasons).filter(|(_, reason)| reason.is_error()) {
-                tracing::error!("the cloud refused the subscription to {}: {}", rule.filter, meaning(*reason));
+            let filters = rules::filters(&config.subscribe);
+            for ((filter, _), reason) in filters.iter().zip(reasons).filter(|(_, reason)| reason.is_error()) {
+                tracing::error!("the cloud refused the subscription to {filter}: {}", meaning(*reason));
             }
             true
         }
@@ -221,6 +262,7 @@ async fn connect(config: &Config, identity: &Identity) -> Result<Connect, String
         topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
         problem_info: true,
         authentication_method: None,
+        bridge: config.bridge && config.protocol == Protocol::V311 && identity.is_bridge(),
     })
 }
 
@@ -229,10 +271,9 @@ async fn connect(config: &Config, identity: &Identity) -> Result<Connect, String
 fn subscribe(config: &Config) -> Option<Packet> {
     // With it the cloud sends retained messages as well, but not those again that a session has had.
     let retain_handling = if config.keeps_session() { RetainHandling::SendIfNew } else { RetainHandling::Send };
-    let filters = config.subscribe.iter().map(|rule| {
+    let filters = rules::filters(&config.subscribe).into_iter().map(|(filter, qos)| {
         // Our own publishes are not to come back, and `retain` is to arrive as it was sent.
-        let options = SubscribeOptions { qos: rule.qos, no_local: true, retain_as_published: true, retain_handling };
-        (rule.filter.clone(), options)
+        (filter, SubscribeOptions { qos, no_local: true, retain_as_published: true, retain_handling })
     });
     let filters: Vec<_> = filters.collect();
     (!filters.is_empty())
@@ -254,6 +295,7 @@ pub(super) fn status(message: Message, ack: &ConnAck, id: PacketId) -> Packet {
         message: Arc::new(message),
         topic_alias: None,
         subscription_ids: Vec::new(),
+        place: None,
     })
 }
 

@@ -5,20 +5,26 @@
 //! acknowledged it. While the cloud is away nobody reads the session, and its queue grows in the store.
 //!
 //! What `[uplink.NAME]` says is in [`config`] (`describe` puts it into words), its [`address`] and [`rules`]: which topics go,
-//! renamed how, both ways (pure).
+//! [`rename`] what they are called then, and [`way`] what becomes of a message, both ways, and what keeps it from coming round;
+//! and [`mark`]: what is added to what goes (all pure).
 //!
 //! To the cloud: `turns` (which of its addresses is next, and when), `dial` (the way there, over a [`proxy`], `tls` and a
-//! `websocket`), `login` (a session of the connection), `carry` (the loop over both sides), `life` (whether the connection
-//! still lives) and `end` (how it ended).
+//! `websocket`), `login` (a session of the connection), [`retained`] (what is sent to one that has lost its own), `carry` (the
+//! loop over both sides), `life` (whether the connection still lives) and `end` (how it ended).
 //!
-//! What becomes of each packet says the `pipe` (pure): what may not go up yet waits at its `gate`, what is under way is in
-//! `flight`, what the cloud keeps of it over connections is `kept`, what it will never have goes `aside`, and `strikes` are
-//! held against what it hangs up on.
+//! What becomes of each packet says the `pipe` (pure): what goes no faster than it may waits for its `pace`, what may not
+//! go up yet for other reasons at its `gate`, what is under way is in `flight`, what the cloud keeps of it over connections
+//! is `kept`, what it will never have goes `aside`, and `strikes` are held against what it hangs up on.
 
 pub mod address;
 pub mod config;
 mod describe;
+pub mod mark;
 pub mod rules;
+pub mod rename;
+pub mod way;
+pub mod retained;
+mod pace;
 mod pipe;
 mod dial;
 pub mod proxy;
@@ -40,7 +46,7 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -61,6 +67,7 @@ const GOOD: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Uplink {
     name: Arc<str>,
+    gateway: Arc<str>,
     config: Config,
     identity: Identity,
     /// The local session's client id.
@@ -68,6 +75,7 @@ pub struct Uplink {
     broker: Broker,
     status: watch::Sender<status::Uplink>,
     pulse: Pulse,
+    republish: Arc<Notify>,
 }
 
 impl Uplink {
@@ -88,13 +96,28 @@ impl Uplink {
             status.url = config.url.0.first().map(ToString::to_string).unwrap_or_default();
             status.risks = config.risks();
         });
-        Self { session: uplink_session(&name).into(), name, config, identity, broker, status, pulse }
+        Self {
+            session: uplink_session(&name).into(),
+            name,
+            gateway: gateway_id,
+            config,
+            identity,
+            broker,
+            status,
+            pulse,
+            republish: Arc::default(),
+        }
+    }
+
+    /// Notified, it sends again what is retained on the topics that go up: now, or when it is connected.
+    pub fn republish(&self) -> Arc<Notify> {
+        self.republish.clone()
     }
 
     /// Makes the local session with the filters of the config, so that from now on nothing that is to go up is missed,
     /// whether the cloud can be reached or not. To be called before anything is published.
     pub async fn prepare(&self) {
-        let Some((link, _)) = self.open(NonZeroU16::MIN).await else {
+        let Some((link, _)) = self.open(NonZeroU16::MIN, RetainHandling::SendIfNew).await else {
             tracing::error!("uplink {}: the local broker gives it no session", self.name);
             return;
         };
@@ -103,10 +126,8 @@ impl Uplink {
 
     /// Carries until `stop`, connecting again whenever the cloud was lost.
     pub async fn run(mut self, stop: CancellationToken) {
-        // MQTT 5 has No Local; 3.1.1 sends a subscriber its own messages, too.
-        let echoes = self.config.protocol == config::Protocol::V311;
-        let (up, down) = (self.config.publish.as_slice().into(), self.config.subscribe.as_slice().into());
-        let mut pipe = Pipe::new(up, down, echoes);
+        let way = self.config.way_of(self.gateway.clone(), self.name.clone());
+        let mut pipe = Pipe::new(way).with(self.config.mark, self.config.rate);
         let mut turns = Turns::new(self.config.url.0.len());
         loop {
             let (place, at) = turns.next();
@@ -142,32 +163,24 @@ impl Uplink {
     }
 
     /// A connection to the local session, and what came with it. None when the broker has stopped or refuses.
-    async fn open(&self, receive_maximum: NonZeroU16) -> Option<(Link, Vec<Packet>)> {
+    async fn open(&self, receive_maximum: NonZeroU16, retained: RetainHandling) -> Option<(Link, Vec<Packet>)> {
         let had = self.broker.subscriptions(&self.session).await;
-        let wanted = &self.config.publish;
-        let old: Vec<_> = had.into_iter().filter(|had| !wanted.iter().any(|rule| rule.filter == *had)).collect();
-        let options = |qos| SubscribeOptions {
-            qos,
-            no_local: true, // what came down is not to go up again
-            retain_as_published: true,
-            retain_handling: RetainHandling::SendIfNew,
-        };
-        let filters: Vec<_> = wanted.iter().map(|rule| (rule.filter.clone(), options(rule.qos))).collect();
+        let subscribe = self.subscribe(retained);
+        let wanted: Vec<_> =
+            subscribe.iter().flat_map(|packet| &packet.filters).map(|(filter, _)| filter.clone()).collect();
+        let old: Vec<_> = had.into_iter().filter(|had| !wanted.contains(had)).collect();
 
-        let (unsubscribe, subscribe) = (PacketId::MIN, PacketId::MAX);
         let mut packets = vec![Packet::Connect(Box::new(self.local_connect(receive_maximum)))];
         let mut awaited = 1_usize;
         if !old.is_empty() {
-            packets.push(Packet::Unsubscribe { id: unsubscribe, filters: old });
+            packets.push(Packet::Unsubscribe { id: PacketId::MIN, filters: old });
             awaited += 1;
         }
-        if !filters.is_empty() {
-            let subscribe = Subscribe { id: subscribe, filters, subscription_id: None };
+        if let Some(subscribe) = subscribe {
             packets.push(Packet::Subscribe(Box::new(subscribe)));
             awaited += 1;
         }
-        let bytes = usize::try_from(self.config.window_bytes.0).unwrap_or(usize::MAX);
-        let mut link = self.broker.link_within(bytes).await;
+        let mut link = self.broker.link_as(self.config.replay()).await;
         link.send(packets).await;
         let mut early = Vec::new();
         while awaited > 0 {
@@ -177,12 +190,8 @@ impl Uplink {
                     Packet::ConnAck(_) | Packet::UnsubAck { .. } => awaited = awaited.saturating_sub(1),
                     Packet::SubAck { reasons, .. } => {
                         awaited = awaited.saturating_sub(1);
-                        for (rule, _) in wanted.iter().zip(reasons).filter(|(_, reason)| reason.is_error()) {
-                            tracing::error!(
-                                "uplink {}: the local broker refuses the filter {}",
-                                self.name,
-                                rule.filter
-                            );
+                        for (filter, _) in wanted.iter().zip(reasons).filter(|(_, reason)| reason.is_error()) {
+                            tracing::error!("uplink {}: the local broker refuses the filter {filter}", self.name);
                         }
                     }
                     other => early.push(other),
@@ -190,6 +199,20 @@ impl Uplink {
             }
         }
         Some((link, early))
+    }
+
+    /// The subscription of the local session, which decides which of the retained messages go up as well; none when nothing
+    /// goes up.
+    fn subscribe(&self, retain_handling: RetainHandling) -> Option<Subscribe> {
+        let options = |qos| SubscribeOptions {
+            qos,
+            no_local: true, // what came down is not to go up again
+            retain_as_published: true,
+            retain_handling,
+        };
+        let filters: Vec<_> =
+            rules::filters(&self.config.publish).into_iter().map(|(filter, qos)| (filter, options(qos))).collect();
+        (!filters.is_empty()).then_some(Subscribe { id: PacketId::MAX, filters, subscription_id: None })
     }
 
     fn local_connect(&self, receive_maximum: NonZeroU16) -> Connect {
@@ -207,6 +230,7 @@ impl Uplink {
             topic_alias_maximum: 0,
             problem_info: true,
             authentication_method: None,
+            bridge: false,
         }
     }
 

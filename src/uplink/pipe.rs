@@ -8,18 +8,23 @@
 //! what the router cannot take for now waits here and is offered again, as the cloud would take a refusal for final.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+
+use tokio::time::Instant;
 
 use super::aside::{self, Asides};
 use super::end::End;
 use super::flight::{Flight, Leg};
 use super::gate::{Gate, Outward};
 use super::kept::{Begin, Kept};
-use super::rules::{Rule, route};
+use super::mark::Mark;
+use super::pace::Pace;
+use super::rules::Retain;
 use super::strikes::{Ending, Strikes};
+use super::way::{Stay, Way};
 use crate::clock::Moment;
 use crate::message::{Message, QoS};
-use crate::mqtt::{Ack, ConnAck, Packet, PacketId, Publish, Reason, topic};
+use crate::mqtt::{Ack, ConnAck, Packet, PacketId, Publish, Reason};
+use crate::rate::Rate;
 
 /// Bytes from the cloud that may wait for the router.
 const MAX_WAITING: usize = 16 << 20;
@@ -27,10 +32,7 @@ const MAX_WAITING: usize = 16 << 20;
 /// The state between the two sides.
 #[derive(Debug)]
 pub(super) struct Pipe {
-    up: Arc<[Rule]>,
-    down: Arc<[Rule]>,
-    /// The cloud sends us back what we publish on topics that we are subscribed to.
-    echoes: bool,
+    way: Way,
     maximum_qos: QoS,
     retain_available: bool,
     /// What has to wait before it goes up, what is on its way, and what is held against the first of it.
@@ -47,8 +49,13 @@ pub(super) struct Pipe {
     open: BTreeSet<PacketId>,
     /// Those whose end the router was told on the cloud's behalf; its answer is for nobody.
     closing: BTreeSet<PacketId>,
+    mark: Mark,
+    /// What waits for its time to go up.
+    pace: Pace,
     /// Ending: nothing new goes up.
     draining: bool,
+    /// The log has told of a message that is not carried over.
+    told: bool,
     asides: Asides,
     pub(super) tally: Tally,
 }
@@ -73,6 +80,8 @@ pub(super) struct Tally {
     /// How often the cloud took no more for a while.
     pub(super) pauses: u64,
     pub(super) acknowledged: Option<Moment>,
+    /// When the newest of those had entered.
+    pub(super) newest: Option<Moment>,
 }
 
 /// Packets to be sent, by side.
@@ -83,11 +92,9 @@ pub(super) struct Out {
 }
 
 impl Pipe {
-    pub(super) fn new(up: Arc<[Rule]>, down: Arc<[Rule]>, echoes: bool) -> Self {
+    pub(super) fn new(way: Way) -> Self {
         Self {
-            up,
-            down,
-            echoes,
+            way,
             maximum_qos: QoS::ExactlyOnce,
             retain_available: true,
             gate: Gate::new(),
@@ -98,17 +105,27 @@ impl Pipe {
             offered: BTreeMap::new(),
             open: BTreeSet::new(),
             closing: BTreeSet::new(),
+            mark: Mark::None,
+            pace: Pace::new(None),
             draining: false,
+            told: false,
             asides: Asides::default(),
             tally: Tally::default(),
         }
     }
 
-    /// Both sides are connected anew, the cloud with these limits.
-    pub(super) fn connected(&mut self, cloud: &ConnAck, out: &mut Out) {
+    /// The same, with messages marked and sent no faster than that.
+    pub(super) fn with(self, mark: Mark, rate: Option<Rate>) -> Self {
+        Self { mark, pace: Pace::new(rate), ..self }
+    }
+
+    /// Both sides are connected anew, the cloud with these limits. Whether it `echoes` may differ each time.
+    pub(super) fn connected(&mut self, cloud: &ConnAck, echoes: bool, out: &mut Out) {
+        self.way.echoes = echoes;
         self.maximum_qos = cloud.maximum_qos;
         self.retain_available = cloud.retain_available;
         self.flight = Flight::new();
+        self.pace.clear();
         self.gate.begin(self.strikes.caution());
         self.acknowledged = false;
         self.kept.connected(cloud.session_present);
@@ -134,6 +151,7 @@ impl Pipe {
     /// Nothing new goes up from here on: what the local session sends now, it sends again next time.
     pub(super) fn drain(&mut self) {
         self.draining = true;
+        self.pace.clear();
         self.gate.clear();
     }
 
@@ -149,7 +167,7 @@ impl Pipe {
 
     /// Whether more from the local session finds room.
     pub(super) fn has_room(&self) -> bool {
-        self.gate.has_room()
+        self.gate.has_room() && self.pace.has_room()
     }
 
     /// Offers the router again what it had no room for.
@@ -157,6 +175,18 @@ impl Pipe {
         for offer in self.offered.values_mut().filter(|offer| offer.waits) {
             offer.waits = false;
             out.local.push(Packet::Publish(offer.publish.clone()));
+        }
+    }
+
+    /// When the next publish that waits for its time goes up; none while none waits.
+    pub(super) fn next_at(&self) -> Option<Instant> {
+        self.pace.next_at()
+    }
+
+    /// Sends up what has waited for its time.
+    pub(super) fn go_on(&mut self, out: &mut Out) {
+        while let Some(publish) = self.pace.next(Instant::now()) {
+            self.go_up(publish, out);
         }
     }
 
@@ -172,7 +202,10 @@ impl Pipe {
     /// When the connection to the cloud cannot go on; the text says why.
     pub(super) fn local_sent(&mut self, packet: Packet, out: &mut Out) -> Result<(), String> {
         match packet {
-            Packet::Publish(publish) => self.go_up(publish, out),
+            Packet::Publish(publish) => {
+                self.pace.push(publish);
+                self.go_on(out);
+            }
             // The session has handed the message over; the cloud's part of it is done.
             Packet::PubRel(ack) => out.local.push(Packet::PubComp(Ack::ok(ack.id))),
             Packet::PubAck(ack) | Packet::PubRec(ack) if ack.reason == Reason::QUOTA_EXCEEDED => {
@@ -268,31 +301,30 @@ impl Pipe {
         if self.draining {
             return;
         }
-        let Publish { id, dup, qos, retain, message, .. } = publish;
-        let Some((topic, most)) = route(&self.up, &message.topic) else {
-            // It entered the queue under a rule that the config no longer has.
-            tracing::debug!("{} no longer goes to the cloud", message.topic);
-            if let Some(id) = id {
-                acknowledge(id, qos, out);
+        let Publish { id, dup, qos, retain, message, place, .. } = publish;
+        let passage = match self.way.up(&message) {
+            Ok(passage) => passage,
+            Err(why) => {
+                // It entered the queue under a rule that the config no longer has, or it would come round.
+                self.stays(&message, &why);
+                if let Some(id) = id {
+                    acknowledge(id, qos, out);
+                }
+                return;
             }
-            return;
         };
-        if self.echoes && route(&self.down, &topic).is_some() {
-            tracing::debug!("{topic} comes down, and so does not go up: the cloud would send it back");
-            if let Some(id) = id {
-                acknowledge(id, qos, out);
-            }
-            return;
-        }
-        let up = qos.min(most).min(self.maximum_qos);
+        let up = qos.min(passage.qos).min(self.maximum_qos);
         let sent = Publish {
             id: id.filter(|_| up > QoS::AtMostOnce),
             dup: dup && up > QoS::AtMostOnce,
             qos: up,
-            retain: retain && self.retain_available,
-            message: renamed(message, topic.clone()),
+            retain: retain && self.retain_available && passage.retain == Retain::Keep,
+            message: place
+                .iter()
+                .fold(self.way.sent(message, &passage), |message, place| self.mark.on(message, *place)),
             topic_alias: None,
             subscription_ids: Vec::new(),
+            place: None,
         };
         self.gate.push(Outward { publish: sent, local: (id, qos) });
         self.flow(out);
@@ -325,23 +357,25 @@ impl Pipe {
     }
 
     fn come_down(&mut self, publish: Publish, out: &mut Out) {
-        let deep = topic::is_too_deep(&publish.message.topic);
-        let Some((topic, _)) = route(&self.down, &publish.message.topic).filter(|_| !deep) else {
-            let why = if deep { "which has more than 200 levels: it is dropped" } else { "which was not asked for" };
-            tracing::warn!("the cloud sent {}, {why}", publish.message.topic);
-            match publish.id {
-                Some(id) if publish.qos == QoS::AtLeastOnce => out.cloud.push(Packet::PubAck(Ack::ok(id))),
-                Some(id) => out.cloud.push(Packet::PubRec(Ack::ok(id))),
-                None => {}
+        let passage = match self.way.down(&publish.message) {
+            Ok(passage) => passage,
+            Err(why) => {
+                self.stays(&publish.message, &why);
+                match publish.id {
+                    Some(id) if publish.qos == QoS::AtLeastOnce => out.cloud.push(Packet::PubAck(Ack::ok(id))),
+                    Some(id) => out.cloud.push(Packet::PubRec(Ack::ok(id))),
+                    None => {}
+                }
+                return;
             }
-            return;
         };
         if let Some(id) = publish.id.filter(|_| publish.qos == QoS::ExactlyOnce) {
             self.open.insert(id);
         }
         self.tally.received += 1;
-        let message = renamed(publish.message, topic);
-        let publish = Publish { message, topic_alias: None, subscription_ids: Vec::new(), ..publish };
+        let retain = publish.retain && passage.retain == Retain::Keep;
+        let message = self.way.received(publish.message, &passage);
+        let publish = Publish { message, retain, topic_alias: None, subscription_ids: Vec::new(), ..publish };
         if let Some(id) = publish.id {
             self.offered.insert(id, Offer { publish: publish.clone(), waits: false, waited: false });
         }
@@ -376,10 +410,24 @@ impl Pipe {
         } else {
             self.tally.sent += 1;
             self.tally.acknowledged = Some(Moment::now());
+            self.tally.newest = newer(self.tally.newest, leg.publish.message.at);
             acknowledge(ack.id, leg.local, out);
         }
         self.flow(out);
         Ok(())
+    }
+
+    /// A message is not carried over.
+    fn stays(&mut self, message: &Message, why: &Stay) {
+        // One such message is worth telling; what comes round comes often.
+        if std::mem::replace(&mut self.told, true) {
+            tracing::debug!("{} is not carried over: {why}", message.topic);
+        } else {
+            tracing::warn!(
+                "{} is not carried over: {why}. (Of others like it only the debug log tells.)",
+                message.topic
+            );
+        }
     }
 
     /// The cloud will not have this one: the local session is told, and keeps it elsewhere.
@@ -400,6 +448,11 @@ impl Pipe {
     }
 }
 
+/// The newer of two moments of entering.
+fn newer(known: Option<Moment>, entered: Moment) -> Option<Moment> {
+    Some(known.filter(|known| known.wall > entered.wall).unwrap_or(entered))
+}
+
 /// Tells the local session that a publish of its `qos` has arrived.
 fn acknowledge(id: PacketId, qos: QoS, out: &mut Out) {
     answer(Ack::ok(id), qos, out);
@@ -410,10 +463,6 @@ fn answer(ack: Ack, qos: QoS, out: &mut Out) {
         QoS::ExactlyOnce => Packet::PubRec(ack),
         _ => Packet::PubAck(ack),
     });
-}
-
-fn renamed(message: Arc<Message>, topic: Arc<str>) -> Arc<Message> {
-    if message.topic == topic { message } else { Arc::new(Message { topic, ..(*message).clone() }) }
 }
 
 #[cfg(test)]

@@ -59,10 +59,11 @@ impl Proxy {
         let said = line.split_once(' ').map_or("", |(_, said)| said).trim();
         match said.get(..3).and_then(|code| code.parse::<u16>().ok()) {
             Some(200..300) => Ok(()),
-            Some(407) if self.credentials.is_none() => {
+            Some(401 | 407) if self.credentials.is_none() => {
                 Err(format!("the proxy {self} wants user and password ({said}): write http://USER:PASSWORD@HOST:PORT"))
             }
-            Some(407) => Err(format!("the proxy {self} refuses user or password ({said})")),
+            // Some say so with the code of a server.
+            Some(401 | 407) => Err(format!("the proxy {self} refuses user or password ({said})")),
             Some(403) => Err(format!("the proxy {self} does not allow connections to {authority} ({said})")),
             Some(_) => Err(format!("the proxy {self} cannot connect to {authority}: {said}")),
             None => Err(format!("the proxy {self} does not answer as an HTTP proxy does")),

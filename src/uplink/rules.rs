@@ -1,77 +1,153 @@
-//! Which topics are carried over, and what they are called on the other side. Pure.
+//! Which topics are carried over, and how: the rules of `publish` and `subscribe`. Pure.
+//!
+//! Rules are read in order, and the first whose filter matches decides: also one that says that nothing is carried. What
+//! begins with `$` is matched only by a filter that begins so.
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::rename::{Filter, Rename, Template};
 use crate::message::QoS;
 use crate::mqtt::topic;
+use crate::units::Period;
 
 /// One rule of `publish` or `subscribe`: a filter, or a filter and more in a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// The topics it is for, as they are called where they come from: here for `publish`, at the cloud for `subscribe`.
     pub filter: Arc<str>,
-    /// What is taken from the front of their names; the filter begins with it.
-    pub strip: String,
-    /// What is then put in front of them, as it stands: a `/` is part of it.
-    pub prefix: String,
-    /// The most that is asked of a delivery.
-    pub qos: QoS,
+    /// What becomes of them; none when they stay where they are.
+    pub carry: Option<Carry>,
 }
 
-/// What `name` is called on the other side, and with which quality of service at most: the first rule that is for it
-/// decides. None when no rule is.
-pub fn route(rules: &[Rule], name: &Arc<str>) -> Option<(Arc<str>, QoS)> {
-    rules.iter().find_map(|rule| Some((rule.rename(name)?, rule.qos)))
+/// How a message is carried over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carry {
+    pub rename: Rename,
+    /// The most that is asked of a delivery.
+    pub qos: QoS,
+    pub retain: Retain,
+    /// How old a message may get before somebody here has taken it; in `subscribe` only.
+    pub max_age: Option<Duration>,
+}
+
+/// What becomes of a message's wish to be retained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Retain {
+    #[default]
+    Keep,
+    Clear,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.carry.is_none() { write!(f, "not {}", self.filter) } else { f.write_str(&self.filter) }
+    }
+}
+
+/// The rule that decides about `name`, by its place: the first that matches.
+pub fn decides<'a>(rules: &'a [Rule], name: &str) -> Option<(usize, &'a Rule)> {
+    rules.iter().enumerate().find(|(_, rule)| topic::matches(&rule.filter, name))
+}
+
+/// What to subscribe to, so that all comes that the rules carry: each filter once, with the highest QoS asked for it.
+pub fn filters(rules: &[Rule]) -> Vec<(Arc<str>, QoS)> {
+    let mut filters: Vec<(Arc<str>, QoS)> = Vec::new();
+    for rule in rules {
+        let Some(carry) = &rule.carry else { continue };
+        match filters.iter_mut().find(|(filter, _)| *filter == rule.filter) {
+            Some((_, qos)) => *qos = carry.qos.max(*qos),
+            None => filters.push((rule.filter.clone(), carry.qos)),
+        }
+    }
+    filters
+}
+
+/// The rules that never decide, each with the earlier one that decides in its place.
+pub fn shadowed(rules: &[Rule]) -> impl Iterator<Item = (usize, usize)> {
+    rules.iter().enumerate().filter_map(|(n, rule)| {
+        let earlier = rules[..n].iter().position(|earlier| topic::covers(&earlier.filter, &rule.filter));
+        Some((n, earlier?))
+    })
+}
+
+/// Reads the rules of `publish`.
+///
+/// # Errors
+/// When a rule says what has a meaning on the way down only.
+pub(super) fn read_up<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Rule>, D::Error> {
+    struct Up(Rule);
+
+    impl<'de> Deserialize<'de> for Up {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let rule = Rule::deserialize(deserializer)?;
+            if rule.carry.as_ref().is_some_and(|carry| carry.max_age.is_some()) {
+                return Err(de::Error::custom(
+                    "`max-age` is for what comes down, in `subscribe`: what goes up is kept as [store] says",
+                ));
+            }
+            Ok(Self(rule))
+        }
+    }
+
+    Ok(Vec::<Up>::deserialize(deserializer)?.into_iter().map(|Up(rule)| rule).collect())
 }
 
 impl Rule {
-    fn rename(&self, name: &Arc<str>) -> Option<Arc<str>> {
-        if !topic::matches(&self.filter, name) {
-            return None;
-        }
-        if self.strip.is_empty() && self.prefix.is_empty() {
-            return Some(name.clone());
-        }
-        // `a/#` is for `a` as well, from which `a/` cannot be taken.
-        let renamed = format!("{}{}", self.prefix, name.strip_prefix(&*self.strip)?);
-        topic::check_name(&renamed).is_ok().then(|| renamed.into())
+    fn new(filter: Filter) -> Self {
+        let (rename, retain) = Default::default();
+        Self { filter: filter.0, carry: Some(Carry { rename, qos: at_least_once(), retain, max_age: None }) }
     }
+}
 
-    fn check(self) -> Result<Self, String> {
-        let Self { filter, strip, prefix, .. } = &self;
-        topic::check_filter(filter).map_err(|e| format!("the filter `{filter}` cannot be used: {e}"))?;
-        if filter.starts_with("$share/") {
-            return Err(format!("the filter `{filter}` is shared, which an uplink does not support"));
+/// A rule in a table.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Table {
+    filter: Filter,
+    strip: Option<String>,
+    prefix: Option<String>,
+    r#as: Option<Template>,
+    qos: Option<QoS>,
+    retain: Option<Retain>,
+    #[serde(default, deserialize_with = "read_max_age")]
+    max_age: Option<Duration>,
+    #[serde(default)]
+    drop: bool,
+}
+
+impl TryFrom<Table> for Rule {
+    type Error = String;
+
+    fn try_from(table: Table) -> Result<Self, String> {
+        let Table { filter: Filter(filter), strip, prefix, r#as, qos, retain, max_age, drop } = table;
+        let affix = strip.is_some() || prefix.is_some();
+        let more = affix || r#as.is_some() || qos.is_some() || retain.is_some() || max_age.is_some();
+        if drop && more {
+            return Err("with `drop` nothing is carried, so beside it there is `filter` only".into());
         }
-        if prefix.contains(['+', '#', '\0']) {
-            return Err(format!("the prefix `{prefix}` becomes part of topics, which cannot contain `+`, `#` or NUL"));
+        if drop {
+            return Ok(Self { filter, carry: None });
         }
-        if strip.contains(['+', '#']) || !filter.starts_with(&**strip) {
-            return Err(format!("`strip` is `{strip}`, but the filter `{filter}` does not begin with just that"));
-        }
-        Ok(self)
+        let rename = match r#as {
+            Some(_) if affix => return Err("`as` is the whole name: `strip` and `prefix` go without it".into()),
+            Some(template) => Rename::Template(template),
+            None => Rename::Affix { strip: strip.unwrap_or_default(), prefix: prefix.unwrap_or_default() },
+        };
+        rename.check(&filter)?;
+        let (qos, retain) = (qos.unwrap_or_else(at_least_once), retain.unwrap_or_default());
+        Ok(Self { filter, carry: Some(Carry { rename, qos, retain, max_age }) })
     }
 }
 
 impl<'de> Deserialize<'de> for Rule {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-        struct Table {
-            filter: Arc<str>,
-            #[serde(default)]
-            strip: String,
-            #[serde(default)]
-            prefix: String,
-            #[serde(default = "at_least_once")]
-            qos: QoS,
-        }
-
         struct RuleVisitor;
 
         impl<'de> Visitor<'de> for RuleVisitor {
@@ -82,13 +158,11 @@ impl<'de> Deserialize<'de> for Rule {
             }
 
             fn visit_str<E: de::Error>(self, filter: &str) -> Result<Rule, E> {
-                let (strip, prefix) = Default::default();
-                Rule { filter: filter.into(), strip, prefix, qos: at_least_once() }.check().map_err(E::custom)
+                Filter::try_from(filter.to_owned()).map(Rule::new).map_err(E::custom)
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Rule, A::Error> {
-                let Table { filter, strip, prefix, qos } = Table::deserialize(MapAccessDeserializer::new(map))?;
-                Rule { filter, strip, prefix, qos }.check().map_err(de::Error::custom)
+                Table::deserialize(MapAccessDeserializer::new(map))?.try_into().map_err(de::Error::custom)
             }
         }
 
@@ -100,40 +174,57 @@ fn at_least_once() -> QoS {
     QoS::AtLeastOnce
 }
 
+fn read_max_age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let Period(age) = Period::deserialize(deserializer)?;
+    // MQTT counts the life of a message in whole seconds.
+    if age.as_secs() == 0 || age.subsec_nanos() != 0 || u32::try_from(age.as_secs()).is_err() {
+        return Err(de::Error::custom("max-age is a number of whole seconds, such as \"10s\" or \"1h\""));
+    }
+    Ok(Some(age))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn rules(list: &str) -> Result<Vec<Rule>, String> {
+    pub(super) fn rules(list: &str) -> Result<Vec<Rule>, String> {
         #[derive(Deserialize)]
         struct Rules {
-            list: Vec<Rule>,
+            #[serde(deserialize_with = "read_up")]
+            up: Vec<Rule>,
         }
-        toml::from_str(&format!("list = {list}")).map(|r: Rules| r.list).map_err(|e| e.message().to_owned())
+        toml::from_str(&format!("up = {list}")).map(|r: Rules| r.up).map_err(|e| e.message().to_owned())
     }
 
     #[test]
     fn the_first_rule_that_matches_decides() {
         let rules = rules(
-            r#"[{ filter = "plant/private/#", prefix = "p/", qos = 0 }, "plant/#",
-                { filter = "site/a/#", strip = "site/", prefix = "s-", qos = 2 }]"#,
+            r##"["plant/private/ok", { filter = "plant/private/#", drop = true }, "plant/#", "$SYS/broker/load/#",
+                { filter = "#", retain = "clear" }]"##,
         )
-        .expect("they are rules");
-        let routed = |name: &str| route(&rules, &name.into()).map(|(name, qos)| (name.to_string(), u8::from(qos)));
-        let to = |name: &str, qos| Some((name.to_owned(), qos));
-        assert_eq!(routed("plant/private/x"), to("p/plant/private/x", 0));
-        assert_eq!(routed("plant/x"), to("plant/x", 1));
-        assert_eq!(routed("site/a/x"), to("s-a/x", 2));
-        assert_eq!(routed("other"), None);
-        assert_eq!(routed("$SYS/x"), None);
+        .unwrap();
+        let by = |name: &str| decides(&rules, name).map(|(n, _)| n);
+        assert_eq!(by("plant/private/ok"), Some(0));
+        assert_eq!(by("plant/private"), Some(1));
+        assert_eq!(by("plant/private/x"), Some(1));
+        assert_eq!(by("plant/x"), Some(2));
+        assert_eq!(by("$SYS/broker/load/x"), Some(3));
+        assert_eq!(by("$SYS/broker/uptime"), None);
+        assert_eq!(by("other"), Some(4));
     }
 
     #[test]
-    fn a_name_that_the_other_side_cannot_have_goes_nowhere() {
-        let rules = rules(r#"[{ filter = "a/#", strip = "a/" }]"#).expect("a rule");
-        assert_eq!(route(&rules, &"a/b".into()), Some(("b".into(), QoS::AtLeastOnce)));
-        assert_eq!(route(&rules, &"a".into()), None);
-        assert_eq!(route(&rules, &"a/".into()), None);
+    fn what_is_dropped_is_not_subscribed_to() {
+        let rules = rules(
+            r#"[{ filter = "a/private/#", drop = true }, "a/#", { filter = "b", qos = 0 }, { filter = "b", qos = 2 }]"#,
+        );
+        assert_eq!(filters(&rules.unwrap()), [("a/#".into(), QoS::AtLeastOnce), ("b".into(), QoS::ExactlyOnce)]);
+    }
+
+    #[test]
+    fn a_rule_that_never_decides_is_found() {
+        let rules = rules(r#"["a/#", "a/b", { filter = "+/b", drop = true }, "c/b", "c/+", "$SYS/#", "+/+/#"]"#);
+        assert_eq!(shadowed(&rules.unwrap()).collect::<Vec<_>>(), [(1, 0), (3, 2)]);
     }
 
     #[test]
@@ -146,6 +237,13 @@ mod tests {
             (r#"[{ filter = "+/a", strip = "+/" }]"#, "`strip` is `+/`"),
             (r#"[{ filter = "a/#", prefx = "b/" }]"#, "unknown field `prefx`"),
             (r#"[{ filter = "a/#", qos = 3 }]"#, "qos is 0, 1 or 2"),
+            (r#"[{ filter = "a/#", retain = "no" }]"#, "unknown variant `no`"),
+            (r#"[{ filter = "a/#", as = "b/{1}" }]"#, "has no `+`"),
+            (r#"[{ filter = "a/#", as = "b", strip = "a/" }]"#, "`as` is the whole name"),
+            (r#"[{ filter = "a/#", drop = true, qos = 1 }]"#, "with `drop` nothing is carried"),
+            (r#"[{ filter = "a/#", max-age = "10s" }]"#, "for what comes down"),
+            (r#"[{ filter = "a/#", max-age = "0s" }]"#, "whole seconds"),
+            (r#"[{ filter = "a/#", max-age = "1500ms" }]"#, "whole seconds"),
             (r#"[{ prefix = "a" }]"#, "missing field `filter`"),
             ("[1]", "a topic filter such as"),
         ] {

@@ -19,8 +19,7 @@ fn each_config_of_the_page_on_clouds_is_right() {
     assert!(blocks.len() >= 7, "only {} configs", blocks.len());
     for block in blocks {
         // Files of a Pi stand in this folder here.
-        let paths = ["/etc/fieldpost/cloud.password", "/run/fieldpost/iot-hub.token"];
-        let config = paths.iter().fold(block.to_owned(), |config, path| config.replace(path, "secret"));
+        let config = block.replace("/etc/fieldpost/cloud.password", "secret");
         std::fs::write(folder.path().join("fieldpost.toml"), &config).expect("it can be written");
         let mut check = Command::new(env!("CARGO_BIN_EXE_fieldpost"));
         let output = check.arg("check").arg(folder.path().join("fieldpost.toml")).output().expect("it starts");

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use crate::support::{Authority, Gateway};
 
 /// Commands that this test does not run itself, and who does.
-const RUN_ELSEWHERE: [(&str, &str); 11] = [
+const RUN_ELSEWHERE: [(&str, &str); 15] = [
     ("cargo run --release -- demo", "tests/it/demo.rs runs the same demo"),
     ("./tests/run", "this is part of it"),
     (".ci/cross-build", "by hand, and checked in tests/it/install.rs"),
@@ -18,6 +18,10 @@ const RUN_ELSEWHERE: [(&str, &str); 11] = [
     ("sudo systemctl enable --now fieldpost", "needs a Pi; tests/it/install.rs reads the unit"),
     ("sudo systemctl restart fieldpost", "needs a Pi; tests/it/install.rs reads the unit"),
     ("sudo systemctl reload fieldpost", "needs a Pi; tests/it/broker/reload.rs sends what the unit sends"),
+    ("sudo fieldpost store ls", "tests/it/store_cli.rs"),
+    ("sudo fieldpost store export --aside", "tests/it/store_cli.rs"),
+    ("sudo fieldpost store backup /var/backups/fieldpost.db", "tests/it/store_cli.rs"),
+    ("sudo fieldpost bridge test plant/tank/level", "tests/it/bridge/cli.rs"),
     ("ssh -L 8080:127.0.0.1:8080 pi@raspberrypi", "needs a Pi"),
 ];
 

@@ -281,6 +281,57 @@ async fn a_kept_session_goes_when_its_client_is_gone() {
 }
 
 #[tokio::test]
+async fn what_a_cloud_will_not_have_is_shown_tried_again_and_removed() {
+    for running in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let rules = folder.path().join("rules");
+        std::fs::write(&rules, "topic write plant/good\n").unwrap();
+        let mut cloud = Mosquitto::start(&format!("acl_file {}", rules.display())).await;
+        let config = format!("[uplink.cloud]\nurl = \"mqtt://127.0.0.1:{}\"\npublish = [\"plant/#\"]", cloud.port());
+        let mut gateway = Gateway::start(&config).await;
+        status::online(&gateway).await;
+        for topic in ["plant/bad", "plant/good", "plant/worse"] {
+            publish(&gateway, &["-t", topic, "-m", "7"]).await;
+        }
+        status::until(&gateway, "two are set aside", |status| status["store"]["aside"] == 2).await;
+        if !running {
+            gateway.stop().await;
+        }
+        assert_eq!(listed(&gateway).await["aside"], json!({"The user may not do this.": 2}));
+        let lines = store(&gateway, "export", &["--aside"]).await.lines();
+        let seen: Vec<_> = lines.iter().map(|l| (&l["topic"], &l["queue"], &l["reason"], &l["payload"])).collect();
+        let (session, reason, payload) = (json!(QUEUE), json!("The user may not do this."), json!("7"));
+        let wanted = [json!("plant/bad"), json!("plant/worse")];
+        assert_eq!(seen, wanted.each_ref().map(|topic| (topic, &session, &reason, &payload)));
+        // The cloud takes them by now.
+        std::fs::write(&rules, "topic readwrite plant/#\n").unwrap();
+        cloud.stop().await;
+        cloud.start_again().await;
+        let mut watcher = Watcher::start(cloud.port(), "plant/#", &[]).await;
+        let said = store(&gateway, "retry", &[]).await;
+        assert!(said.code == 0 && said.err.contains("2 messages wait"), "{said:?}");
+        if !running {
+            gateway.start_again().await;
+        }
+        for topic in ["plant/bad", "plant/worse"] {
+            assert_eq!(watcher.next().await.topic, topic);
+        }
+        assert_eq!(listed(&gateway).await["aside"], json!({}));
+        let said = store(&gateway, "retry", &["--queue", QUEUE]).await;
+        assert!(said.code == 0 && said.err.contains("nothing is set aside"), "{said:?}");
+        std::fs::write(&rules, "topic write plant/good\n").unwrap();
+        cloud.stop().await;
+        cloud.start_again().await;
+        status::online(&gateway).await;
+        publish(&gateway, &["-t", "plant/bad", "-m", "8"]).await;
+        status::until(&gateway, "one is set aside", |status| status["store"]["aside"] == 1).await;
+        let said = store(&gateway, "purge", &["--aside", "--yes"]).await;
+        assert!(said.code == 0 && said.err.contains("set aside: 1 messages"), "{said:?}");
+        assert_eq!(listed(&gateway).await["aside"], json!({}));
+    }
+}
+
+#[tokio::test]
 async fn a_backup_under_load_is_a_store_with_all_that_was_acknowledged() {
     let gateway = alone("").await;
     let mut load = Load::start(gateway.mqtt_port(), PREFIX, 2000, 0, &["--window", "200"]);

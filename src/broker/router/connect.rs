@@ -3,14 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::deliver::is_outdated;
+use super::ring::gateway_of;
 use super::{Effects, Link, Now, Router};
 use crate::broker::access::Access;
-use crate::broker::queue::Queue;
+use crate::broker::lanes::Lanes;
 use crate::broker::session::{Connection, LinkId, Session, Stage, packet_id};
 use crate::broker::topics::SessionKey;
 use crate::mqtt::wire::TOPIC_ALIAS_MAXIMUM;
 use crate::mqtt::{Ack, ConnAck, Connect, Packet, Publish, Reason, Version};
+use crate::status::Cause;
 use crate::store::QueueId;
+use crate::trail;
 
 /// Whether a bridge of Mosquitto's tells here that it is up or down, by default also at the other end. That is not passed
 /// on, as nothing of clients is that goes to `$`; but neither is the bridge kept out for it.
@@ -53,17 +57,27 @@ impl Router {
         let session = self.sessions.get_mut(&key).expect("just found or added");
         let other_user = session.user != connect.user;
         session.user = connect.user;
-        let window_bytes = own.unwrap_or(usize::MAX);
-        let version = connect.version;
+        let of = connect.will.as_ref().and_then(|will| gateway_of(&will.message.topic)).filter(|_| !trusted);
+        session.gateway = of.map(Arc::from);
+        let replay = own.unwrap_or_default();
+        let (version, window_bytes) = (connect.version, replay.window_bytes);
         session.connection = Some(Connection { link, version, trusted, window, window_bytes, outstanding: 0 });
+        session.replay(replay, self.next_entry, now.instant);
         for at in [session.ends.take(), session.will_due.take()].into_iter().flatten() {
             self.deadlines.remove(&(at, key));
         }
         let was_saved_as_left = session.left.take().is_some() && session.expiry != u32::MAX;
         self.links.insert(link, Link { own, session: Some(key) });
+        // It may be published in another run, which does not know who left it.
+        if let (Some(gateway), Some(will)) =
+            (self.sessions.get(&key).and_then(|s| s.gateway.clone()), &mut connect.will)
+        {
+            trail::add(&mut will.message, gateway);
+        }
         self.set_will(key, connect.will);
         let changed = self.set_expiry(key, connect.expiry);
-        if changed || was_saved_as_left || other_user || present.is_none() {
+        let reserves = self.sessions.get_mut(&key).is_some_and(Session::reserve);
+        if changed || was_saved_as_left || other_user || reserves || present.is_none() {
             self.save(key);
         }
         if !trusted {
@@ -164,7 +178,7 @@ impl Router {
     pub(super) fn add_session(&mut self, client_id: &Arc<str>) -> SessionKey {
         let key = self.new_key();
         self.by_client.insert(client_id.clone(), key);
-        self.sessions.insert(key, Session::new(client_id.clone(), Queue::default()));
+        self.sessions.insert(key, Session::new(client_id.clone(), Lanes::default()));
         key
     }
 
@@ -185,7 +199,7 @@ impl Router {
     /// Sends again what was in flight (MQTT 5.0, 4.4).
     fn resume(&mut self, key: SessionKey, now: Now, effects: &mut Effects) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
-        let Some(Connection { link, window, .. }) = session.connection else { return };
+        let Some(Connection { link, window, trusted, .. }) = session.connection else { return };
         // A smaller window than last time: what does not fit waits again, in its place.
         for place in (0..session.inflight.len()).rev() {
             if session.inflight.len() <= window {
@@ -201,9 +215,10 @@ impl Router {
         for inflight in &session.inflight {
             let packet = match &inflight.stage {
                 Stage::Published(entry) => {
-                    let publish = entry.publish(now.wall);
+                    let publish = entry.publish(now.wall, trusted);
                     outstanding += publish.message.size();
-                    Packet::Publish(Publish { dup: true, ..publish })
+                    let retain = publish.retain && !is_outdated(&self.retained, &session.queue, entry, now);
+                    Packet::Publish(Publish { dup: true, retain, ..publish })
                 }
                 // PUBREL follows when the disk knows.
                 Stage::Received => continue,
@@ -263,6 +278,9 @@ impl Router {
         }
         session.left = Some(now.wall);
         let expiry = session.expiry;
+        let lost = session.queue.disconnected(self.room.bound());
+        self.paced.remove(&key);
+        self.lost(key, lost, Cause::TooSlow);
         self.will_due(key, now, effects);
         if expiry == 0 {
             return self.end(key, now, effects);

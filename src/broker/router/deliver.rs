@@ -9,8 +9,12 @@
 //! | Received | | | PUBREL: Released [place] | | |
 //! | Released [place] | | PUBREL | | done | PUBREL again |
 
+use tokio::time::Instant;
+
 use super::{Effects, Now, Router, Waiter};
+use crate::broker::lanes::{Lane, Lanes};
 use crate::broker::queue::Queued;
+use crate::broker::retained::Retained;
 use crate::broker::session::{InFlight, Stage, packet_id};
 use crate::broker::topics::SessionKey;
 use crate::message::QoS;
@@ -33,14 +37,21 @@ impl Router {
             {
                 effects.loads.push((queue, after));
             }
-            let Some(next) = session.queue.front() else { return };
+            let Some((lane, next)) = session.queue.front() else { return };
             let Delivery { qos, seq, .. } = next.delivery;
             // What is sent and not acknowledged takes memory as what waits does.
             let bytes = if connection.trusted { connection.window_bytes.min(most.bytes) } else { bound.bytes };
             if qos > QoS::AtMostOnce && !session.has_window(&connection, bytes) {
                 return;
             }
+            if lane == Lane::Backlog && !session.may_send_backlog(&connection, bytes) {
+                return;
+            }
             if qos > QoS::AtMostOnce && session.is_id_in_use(seq) {
+                // An uplink has one that overtook 65 535 others: the next acknowledgement goes on here.
+                if connection.trusted {
+                    return;
+                }
                 let client = session.client_id.clone();
                 tracing::warn!(
                     "{client} has left a delivery unacknowledged for 65 535 others: it is cut off, and gets it again"
@@ -53,14 +64,23 @@ impl Router {
                 self.waiting.insert(key);
                 return;
             }
-            let entry = session.queue.pop().expect("it has a front");
+            let payload = next.message.topic.len() + next.message.payload.len();
+            if lane == Lane::Backlog
+                && let Some(bucket) = &mut session.backlog_bucket
+                && let Err(at) = bucket.take(payload, now.instant)
+            {
+                self.paced.insert(key, at);
+                return;
+            }
+            let mut entry = session.queue.pop().expect("it has a front");
             session.owed.popped(entry.id);
             if entry.message.expired(now.wall) {
-                let oldest = session.published().next().is_none();
+                let oldest = session.published().next().is_none() && !session.queue.has_before(entry.id);
                 self.settle(key, entry.id, entry.delivery.qos, oldest, effects);
                 continue;
             }
-            let mut publish = entry.publish(now.wall);
+            entry.delivery.retain &= !is_outdated(&self.retained, &session.queue, &entry, now);
+            let mut publish = entry.publish(now.wall, connection.trusted);
             if let Some(connection) = session.connection.as_mut() {
                 connection.outstanding += publish.message.size();
             }
@@ -73,6 +93,16 @@ impl Router {
             self.sent += 1;
             effects.send(connection.link, Packet::Publish(publish));
         }
+    }
+
+    /// Goes on with the backlogs whose time has come; when the next one's comes.
+    pub(super) fn go_on_paced(&mut self, now: Now, effects: &mut Effects) -> Option<Instant> {
+        let due: Vec<_> = self.paced.iter().filter(|(_, at)| **at <= now.instant).map(|(key, _)| *key).collect();
+        for key in due {
+            self.paced.remove(&key);
+            self.pump(key, now, effects);
+        }
+        self.paced.values().min().copied()
     }
 
     /// PUBACK: the client has it (or refuses it for good).
@@ -104,7 +134,7 @@ impl Router {
 
     fn received(&mut self, key: SessionKey, place: usize, entry: &Queued, effects: &mut Effects) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
-        let oldest = session.inflight.iter().take(place).all(|i| !matches!(i.stage, Stage::Published(_)));
+        let oldest = session.is_oldest(place, entry.id);
         let seq = session.inflight[place].seq;
         session.take_in_flight(place, Some(Stage::Received));
         let recorded = session.durable.filter(|_| session.waits_for_disk(QoS::ExactlyOnce));
@@ -150,11 +180,11 @@ impl Router {
     /// The client is done with a delivery that it was sent, or will not have it for this reason.
     fn done(&mut self, key: SessionKey, (place, reason): (usize, Reason), now: Now, effects: &mut Effects) {
         let Some(session) = self.session(key) else { return };
-        let oldest = session.inflight.iter().take(place).all(|i| !matches!(i.stage, Stage::Published(_)));
         // An uplink speaks for a cloud there, which says so of what it never takes.
         let aside = reason.is_error() && session.connection.is_some_and(|c| c.trusted);
         let client_id = session.client_id.clone();
         let Some(entry) = session.take_in_flight(place, None) else { return };
+        let oldest = session.is_oldest(place, entry.id);
         if !aside {
             return self.settle(key, entry.id, entry.delivery.qos, oldest, effects);
         }
@@ -191,8 +221,21 @@ impl Router {
     ) {
         let Some(key) = self.by_queue.get(&queue).copied() else { return };
         let Some(session) = self.sessions.get_mut(&key) else { return };
-        let entries = entries.into_iter().map(|e| Queued { id: e.id, message: e.message, delivery: e.delivery });
-        session.queue.loaded(entries, complete);
+        let queued = |e: Entry| Queued { id: e.id, message: e.message, delivery: e.delivery, historical: false };
+        session.queue.loaded(entries.into_iter().map(queued).collect(), complete);
         self.pump(key, now, effects);
     }
+}
+
+/// Whether a message of the backlog must not become the retained one of its topic any more: a live one, which may have
+/// overtaken it, has set another since, or has cleared it.
+pub(super) fn is_outdated(retained: &Retained, queue: &Lanes, entry: &Queued, now: Now) -> bool {
+    let Queued { message, delivery, historical, .. } = entry;
+    *historical
+        && delivery.retain
+        && queue.is_live_first()
+        && match retained.get(&message.topic, now.wall) {
+            Some(newest) => newest.payload != message.payload,
+            None => queue.has_cleared(&message.topic),
+        }
 }

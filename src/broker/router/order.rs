@@ -68,7 +68,14 @@ impl Router {
         let done = match order {
             _ if self.stopping => Err(Refusal::Stopping),
             Order::WriteOut => Ok(0),
-            Order::Put { queue, messages } => self.put(&queue, messages, now, effects),
+            Order::Put { queue, messages, aside } => self.put(&queue, messages, now, effects).inspect(|_| {
+                self.tail.forget_aside(aside);
+            }),
+            Order::ForgetAside { numbers } => {
+                let count = numbers.len() as u64;
+                self.tail.forget_aside(numbers);
+                Ok(count)
+            }
             Order::Purge { queue, until } => self.durable_session(&queue).map(|(_, queue)| {
                 self.tail.purge(queue, until);
                 purged = Some(queue);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Now, Router};
-use crate::broker::queue::Queue;
+use crate::broker::lanes::Lanes;
 use crate::broker::session::{InFlight, Incoming, Session, Stage};
 use crate::broker::topics::{SessionKey, Subscriber};
 use crate::mqtt::{Will, topic};
@@ -29,7 +29,7 @@ impl Router {
 
     fn recover_session(&mut self, saved: store::Session, depth: Depth, now: Now) {
         let key = self.new_key();
-        let mut session = Session::new(saved.client_id.clone(), Queue::recovered(depth.entries));
+        let mut session = Session::new(saved.client_id.clone(), Lanes::recovered(depth.entries));
         session.durable = Some(saved.queue);
         session.user = saved.user;
         session.expiry = saved.expiry;

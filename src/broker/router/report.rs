@@ -28,13 +28,16 @@ impl Router {
             // A session that lives in RAM only is shown once it has lost something.
             .filter(|s| s.durable.is_some() || s.dropped.total() > 0)
             .map(|s| {
-                let inflight = s.published().next().map(|entry| entry.message.at);
-                let oldest = inflight.or_else(|| s.queue.front().map(|e| e.message.at));
+                let inflight = s.published().next().filter(|entry| !s.queue.has_before(entry.id));
+                let oldest = inflight.or_else(|| s.queue.oldest()).map(|entry| entry.message.at);
                 let oldest = oldest.or(s.oldest_on_disk.filter(|_| s.queue.has_spilled()));
                 status::Queue {
                     session: s.client_id.clone(),
                     connected: s.connection.is_some(),
                     entries: s.depth(),
+                    backlog: s.backlog(),
+                    drain: s.connection.map_or(0.0, |_| s.drain.rate()),
+                    catch_up: s.connection.and_then(|_| s.drain.expected(s.backlog())).filter(|_| s.backlog() > 0),
                     inflight: s.inflight.len(),
                     oldest: oldest.or_else(|| self.tail.oldest(s.durable.filter(|_| s.queue.len() > 0)?)),
                     dropped: s.dropped.total(),

@@ -81,6 +81,12 @@ impl Router {
             Origin::Will(_, client_id) => (None, Some(client_id)),
             Origin::Gateway | Origin::Client(_) => (None, None),
         };
+        if self.came_round(from, &message) {
+            let reason = Reason::NO_MATCHING_SUBSCRIBERS;
+            self.is_not_kept(publisher.map(|publisher| Publisher { reason, ..publisher }), will_of, effects);
+            return Ok(());
+        }
+        let message = self.marked(from, message);
         // What the broker tells of itself is nobody's message.
         self.received += u64::from(!message.topic.starts_with("$SYS/"));
         self.find_matches(from, &message);
@@ -116,13 +122,9 @@ impl Router {
             held |= self.enter(&message, std::slice::from_ref(&delivery), terms, now);
         }
         if !held {
-            if let Some(publisher) = publisher {
-                let reason = if matches.is_empty() { Reason::NO_MATCHING_SUBSCRIBERS } else { Reason::SUCCESS };
-                self.nobody_keeps(Publisher { reason, ..publisher }, effects);
-            }
-            if let Some(client_id) = will_of {
-                self.tail.set_will(client_id, None);
-            }
+            let reason = if matches.is_empty() { Reason::NO_MATCHING_SUBSCRIBERS } else { Reason::SUCCESS };
+            let publisher = publisher.map(|publisher| Publisher { reason, ..publisher });
+            self.is_not_kept(publisher, will_of, effects);
         }
         for (key, _) in matches.first.drain(..) {
             self.pump(key, now, effects);
@@ -179,6 +181,16 @@ impl Router {
         held
     }
 
+    /// No durable queue wants a message: its publisher is told, and the will that it was is done.
+    fn is_not_kept(&mut self, publisher: Option<Publisher>, will_of: Option<Arc<str>>, effects: &mut Effects) {
+        if let Some(publisher) = publisher {
+            self.nobody_keeps(publisher, effects);
+        }
+        if let Some(client_id) = will_of {
+            self.tail.set_will(client_id, None);
+        }
+    }
+
     /// Tells a publisher whose message no durable queue wants: at once, or when its own session's side of it is durable.
     fn nobody_keeps(&mut self, publisher: Publisher, effects: &mut Effects) {
         match self.records(publisher) {
@@ -221,11 +233,17 @@ impl Router {
         let durable = session.durable.filter(|_| delivery.qos > QoS::AtMostOnce);
         if delivery.qos > QoS::AtMostOnce {
             delivery.seq = session.next_seq();
+            if session.reserve() {
+                self.unsaved.insert(key);
+            }
         }
         let open = durable.map(|queue| (queue, delivery.clone()));
-        let entry = Queued { id, message: message.clone(), delivery };
+        let entry = Queued { id, message: message.clone(), delivery, historical: false };
         match durable {
-            Some(_) => session.queue.push_durable(entry, bound),
+            Some(_) => {
+                let lost = session.queue.push_durable(entry, bound);
+                self.lost(key, lost, Cause::TooSlow);
+            }
             None if session.connection.is_none() => {} // QoS 0 is not kept for those who are away
             None => {
                 if !session.queue.push(entry, bound) {

@@ -34,7 +34,7 @@ impl Router {
 
     /// Gives one entry to another member of its share; returns to whom.
     fn pass_on(&mut self, entry: Queued, was_durable: bool, now: Now) -> Option<SessionKey> {
-        let Queued { id: old, message, delivery: was } = entry;
+        let Queued { id: old, message, delivery: was, .. } = entry;
         let share = self.topics.share(was.share.as_ref()?)?;
         let (sessions, outstanding, bound) = (&self.sessions, self.limits.outstanding, self.room.bound());
         let heir =

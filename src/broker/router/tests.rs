@@ -6,6 +6,7 @@ mod lasting;
 mod leaks;
 mod limits;
 mod owed;
+mod replay;
 mod shares;
 
 use std::collections::HashMap;
@@ -228,6 +229,7 @@ fn packet_of(id: Option<u16>, message: Message) -> Packet {
         message: Arc::new(message),
         topic_alias: None,
         subscription_ids: Vec::new(),
+        place: None,
     })
 }
 

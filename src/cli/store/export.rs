@@ -21,6 +21,9 @@ pub(in crate::cli) struct Args {
     /// The retained messages instead of the queues
     #[arg(long)]
     retained: bool,
+    /// What a cloud would not have and was set aside, with the reason
+    #[arg(long, conflicts_with = "retained")]
+    aside: bool,
     /// How they are printed
     #[arg(long, value_enum, default_value_t = Format::Jsonl)]
     format: Format,
@@ -50,7 +53,15 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
                 out.print(&Record::new(message))?;
             }
         }
+        if args.aside {
+            let aside = inspect.aside().map_err(Failure::from)?;
+            let wanted = |session: &str| args.queue.as_deref().is_none_or(|name| name == session);
+            for (number, aside) in aside.iter().filter(|(_, aside)| wanted(&aside.session)) {
+                out.print(&super::record(*number, aside))?;
+            }
+        }
         let wanted = match &args.queue {
+            _ if args.aside => Vec::new(),
             Some(name) => vec![(Arc::from(name.as_str()), queue(name, &recovered)?)],
             None if args.retained => Vec::new(),
             None => queues(&recovered),

@@ -112,7 +112,7 @@ fn bring_in(args: &Args, lines: &mut Lines, gate: &mut Gate) -> (u64, Result<(),
                 if lines.at_end { return Ok(()) } else { continue }
             }
             count += gate.ask(match &queue {
-                Some(queue) => Request::Put(Put { queue: queue.clone(), messages }),
+                Some(queue) => Request::Put(Put { queue: queue.clone(), messages, aside: Vec::new() }),
                 None => Request::Publish(Publish { messages }),
             })?;
             lines.taken = lines.number;

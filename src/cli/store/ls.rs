@@ -44,6 +44,8 @@ struct Report {
     wal_bytes: u64,
     queues: Vec<Queue>,
     retained: Kept,
+    /// What a cloud would not have, by the reason.
+    aside: BTreeMap<&'static str, u64>,
 }
 
 /// A queue, by the client id of its session.
@@ -91,7 +93,11 @@ impl Report {
             messages: recovered.retained.len() as u64,
             bytes: recovered.retained.iter().map(|message| size(message)).sum(),
         };
-        Ok(Self { path, schema: inspect.schema()?, running, file_bytes, wal_bytes, queues, retained })
+        let mut aside = BTreeMap::new();
+        for (_, set_aside) in inspect.aside()? {
+            *aside.entry(set_aside.reason.text()).or_default() += 1;
+        }
+        Ok(Self { path, schema: inspect.schema()?, running, file_bytes, wal_bytes, queues, retained, aside })
     }
 
     fn text(&self) -> String {
@@ -110,6 +116,10 @@ impl Report {
             vec![q.queue.to_string(), count, size, time(q.oldest), time(q.newest), time(q.left), classes]
         }));
         text += &columns(&rows, "");
-        text + &format!("\nretained: {} messages, {}\n", retained.messages, Size(retained.bytes))
+        text += &format!("\nretained: {} messages, {}\n", retained.messages, Size(retained.bytes));
+        for (reason, messages) in &self.aside {
+            text += &format!("set aside: {messages} messages. {reason}\n");
+        }
+        text
     }
 }

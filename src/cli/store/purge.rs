@@ -9,7 +9,8 @@ use super::gate::Gate;
 use super::{Failure, Of, look, moment, queue, queues};
 use crate::clock::Timestamp;
 use crate::config::Config;
-use crate::control::{Clear, Forget, Purge, Request};
+use crate::control::{Clear, Forget, ForgetAside, Purge, Request};
+use crate::store::Aside;
 
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("what").required(true))]
@@ -25,7 +26,10 @@ pub(in crate::cli) struct Args {
     /// Retained messages on topics that match; nobody is told
     #[arg(long, value_name = "FILTER", group = "what")]
     retained: Option<String>,
-    /// What waits in all queues, and all retained messages
+    /// What was set aside
+    #[arg(long, group = "what")]
+    aside: bool,
+    /// What waits in all queues, all retained messages, and what was set aside
     #[arg(long, group = "what")]
     all: bool,
     /// Only what entered before this time, or longer ago than this: 2026-11-20T10:00:00Z, 7d. Of a queue, its first
@@ -92,6 +96,14 @@ fn plan(args: &Args, config: &Config) -> Result<Vec<Removal>, Failure> {
     }
     let filter = if args.all { Some("#") } else { args.retained.as_deref() };
     removals.extend(filter.map(|filter| retained(filter, args.before, config)).transpose()?);
+    if args.aside || args.all {
+        let is_older = |aside: &Aside| args.before.is_none_or(|before| aside.at.wall < before);
+        let aside = inspect.aside()?.into_iter().filter(|(_, aside)| is_older(aside));
+        let numbers: Vec<_> = aside.map(|(number, _)| number).collect();
+        let count = numbers.len() as u64;
+        let request = Request::ForgetAside(ForgetAside { numbers });
+        removals.push(Removal { what: "set aside".into(), count, request });
+    }
     removals.retain(|removal| removal.count > 0);
     Ok(removals)
 }

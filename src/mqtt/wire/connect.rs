@@ -161,7 +161,7 @@ pub(super) fn write<P: Put>(connect: &Connect, to: &mut P) {
     };
     let v5 = connect.version == Version::V5;
     to.text(name);
-    to.u8(level);
+    to.u8(level | if connect.bridge && connect.version != Version::V5 { BRIDGE } else { 0 });
     let flag = |set: bool, flag: u8| if set { flag } else { 0 };
     let will = connect
         .will

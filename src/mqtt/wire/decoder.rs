@@ -7,7 +7,7 @@ use super::header::{Header, Kind, Peer};
 use super::read::Cursor;
 use super::{Error, acks, bad, connack, connect, publish, subscribe};
 use crate::clock::Moment;
-use crate::mqtt::{Packet, Reason, Version};
+use crate::mqtt::{Connect, Packet, Reason, Version};
 
 /// The largest CONNECT taken, in bytes, whatever other packets may be: it comes from somebody who is not known yet.
 pub const MOST_CONNECT: usize = 256 * 1024;
@@ -84,7 +84,7 @@ impl Decoder {
                 return bad(Reason::MALFORMED, "a remaining length in more bytes than it needs [MQTT-1.5.5-1]");
             }
             Kind::Connect => {
-                let connect = connect::read(version, from, at)?;
+                let connect = Connect { bridge: self.bridge, ..connect::read(version, from, at)? };
                 self.ends = connect.expiry == 0;
                 Packet::Connect(Box::new(connect))
             }

@@ -102,7 +102,7 @@ pub(super) fn read(
         properties: forwarded.into_properties(),
     };
     let dup = first & DUP != 0;
-    Ok(Publish { id, dup, qos, retain, message: Arc::new(message), topic_alias: None, subscription_ids })
+    Ok(Publish { id, dup, qos, retain, message: Arc::new(message), topic_alias: None, subscription_ids, place: None })
 }
 
 /// A PUBLISH as it goes out over one connection: all but its payload.

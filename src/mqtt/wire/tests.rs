@@ -135,6 +135,7 @@ fn random_publish(r: &mut Rng, version: Version, peer: Peer) -> Publish {
         message: Arc::new(message),
         topic_alias: None,
         subscription_ids: (0..ids).map(|_| r.u32(1..300_000)).collect(),
+        place: None,
     }
 }
 
@@ -163,6 +164,8 @@ fn random_connect(r: &mut Rng, version: Version) -> Connect {
         topic_alias_maximum: if v5 { r.u16(..) } else { 0 },
         problem_info: !v5 || r.bool(),
         authentication_method: (v5 && r.bool()).then(|| text(r)),
+        // No other codec knows of it.
+        bridge: false,
     }
 }
 

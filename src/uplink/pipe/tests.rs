@@ -1,6 +1,11 @@
 //! The pipe, packet by packet.
 
+use std::sync::Arc;
+
 use super::*;
+use crate::uplink::rename::Rename;
+use crate::uplink::rules::{Carry, Rule};
+use crate::uplink::way::Trail;
 
 fn id(n: u16) -> PacketId {
     PacketId::new(n).expect("not 0")
@@ -19,15 +24,31 @@ fn publish(n: u16, qos: QoS, topic: &str) -> Publish {
         message: Arc::new(Message::retained(topic, "1")),
         topic_alias: None,
         subscription_ids: vec![9],
+        place: None,
     }
 }
 
 fn rule(filter: &str, prefix: &str) -> Rule {
-    Rule { filter: filter.into(), strip: String::new(), prefix: prefix.into(), qos: QoS::ExactlyOnce }
+    let rename = Rename::Affix { strip: String::new(), prefix: prefix.into() };
+    let carry = Carry { rename, qos: QoS::ExactlyOnce, retain: Retain::Keep, max_age: None };
+    Rule { filter: filter.into(), carry: Some(carry) }
+}
+
+fn way(up: Rule, down: Rule, echoes: bool) -> Way {
+    Way {
+        gateway: "plant7".into(),
+        uplink: "cloud".into(),
+        siblings: [].into(),
+        up: [up].into(),
+        down: [down].into(),
+        trail: Trail::Never,
+        five: !echoes,
+        echoes,
+    }
 }
 
 fn pipe() -> Pipe {
-    Pipe::new([rule("plant/#", "up/")].into(), [rule("cmd/#", "")].into(), false)
+    Pipe::new(way(rule("plant/#", "up/"), rule("cmd/#", ""), false))
 }
 
 fn local(pipe: &mut Pipe, packet: Packet) -> Out {
@@ -71,13 +92,13 @@ fn a_publish_goes_up_under_its_new_name_and_is_done_at_puback() {
 
 #[test]
 fn what_an_echoing_cloud_would_send_back_does_not_go_up() {
-    let (up, down) = ([rule("plant/#", "")], [rule("plant/+/set", "")]);
+    let way = |echoes| way(rule("plant/#", ""), rule("plant/+/set", ""), echoes);
     let command = || Packet::Publish(publish(7, QoS::AtLeastOnce, "plant/pump/set"));
-    let mut echoing = Pipe::new(up.clone().into(), down.clone().into(), true);
+    let mut echoing = Pipe::new(way(true));
     assert_eq!(local(&mut echoing, command()), to_local(Packet::PubAck(Ack::ok(id(7)))));
     let reading = local(&mut echoing, Packet::Publish(publish(8, QoS::AtLeastOnce, "plant/pump")));
     assert_eq!(reading.cloud.len(), 1);
-    let mut other = Pipe::new(up.into(), down.into(), false);
+    let mut other = Pipe::new(way(false));
     assert_eq!(local(&mut other, command()).cloud.len(), 1);
 }
 
@@ -97,14 +118,14 @@ fn a_qos_2_publish_stays_in_the_queue_until_the_cloud_has_completed_it() {
 fn a_cloud_with_less_gets_less_and_the_local_session_gets_its_own_acknowledgement() {
     let mut pipe = pipe();
     let limits = ConnAck { maximum_qos: QoS::AtLeastOnce, retain_available: false, ..ConnAck::new(Reason::SUCCESS) };
-    pipe.connected(&limits, &mut nothing());
+    pipe.connected(&limits, false, &mut nothing());
     let out = local(&mut pipe, Packet::Publish(publish(7, QoS::ExactlyOnce, "plant/a")));
     let [Packet::Publish(sent)] = &out.cloud[..] else { panic!("{out:?}") };
     assert_eq!((sent.qos, sent.retain), (QoS::AtLeastOnce, false));
     let done = cloud(&mut pipe, Packet::PubAck(ack(7, Reason::SUCCESS)));
     assert_eq!(done, to_local(Packet::PubRec(Ack::ok(id(7)))));
 
-    pipe.connected(&ConnAck { maximum_qos: QoS::AtMostOnce, ..limits }, &mut nothing());
+    pipe.connected(&ConnAck { maximum_qos: QoS::AtMostOnce, ..limits }, false, &mut nothing());
     let out = local(&mut pipe, Packet::Publish(publish(8, QoS::AtLeastOnce, "plant/a")));
     let [Packet::Publish(sent)] = &out.cloud[..] else { panic!("{out:?}") };
     assert_eq!((sent.qos, sent.id), (QoS::AtMostOnce, None));
@@ -148,7 +169,7 @@ async fn a_cloud_that_is_full_for_now_gets_the_same_again_after_a_while_and_in_o
 
 /// What goes up when the local session sends these again, over a connection to a cloud that keeps sessions.
 fn again(pipe: &mut Pipe, present: bool, ids: &[u16]) -> Vec<Packet> {
-    pipe.connected(&ConnAck { session_present: present, ..ConnAck::new(Reason::SUCCESS) }, &mut nothing());
+    pipe.connected(&ConnAck { session_present: present, ..ConnAck::new(Reason::SUCCESS) }, false, &mut nothing());
     let mut sent = Vec::new();
     for n in ids {
         let publish = Publish { dup: true, ..publish(*n, QoS::ExactlyOnce, "plant/a") };
@@ -192,7 +213,7 @@ fn a_command_at_qos_2_goes_on_where_it_was_cut_off() {
     cloud(&mut pipe, Packet::Publish(publish(5, QoS::ExactlyOnce, "cmd/pump")));
     local(&mut pipe, Packet::PubRec(Ack::ok(id(5))));
     let mut out = nothing();
-    pipe.connected(&ConnAck { session_present: true, ..ConnAck::new(Reason::SUCCESS) }, &mut out);
+    pipe.connected(&ConnAck { session_present: true, ..ConnAck::new(Reason::SUCCESS) }, false, &mut out);
     assert_eq!(out, nothing());
     let released = Packet::PubRel(Ack::ok(id(5)));
     assert_eq!(cloud(&mut pipe, released.clone()), to_local(released));
@@ -207,7 +228,7 @@ async fn a_message_on_which_the_cloud_hangs_up_each_time_is_set_aside() {
     for connection in 0.. {
         assert!(connection < 6, "it goes on for ever");
         let mut out = nothing();
-        pipe.connected(&ConnAck::new(Reason::SUCCESS), &mut out);
+        pipe.connected(&ConnAck::new(Reason::SUCCESS), false, &mut out);
         for n in &waiting {
             pipe.local_sent(Packet::Publish(publish(*n, QoS::AtLeastOnce, "plant/a")), &mut out).expect("it goes on");
         }
@@ -333,7 +354,7 @@ fn a_command_cut_off_does_not_make_the_next_one_look_like_a_repetition() {
     let mut pipe = pipe();
     cloud(&mut pipe, Packet::Publish(publish(5, QoS::ExactlyOnce, "cmd/pump")));
     let mut out = nothing();
-    pipe.connected(&ConnAck::new(Reason::SUCCESS), &mut out);
+    pipe.connected(&ConnAck::new(Reason::SUCCESS), false, &mut out);
     assert_eq!(out, to_local(Packet::PubRel(Ack::ok(id(5)))));
     // The answer to that is not the cloud's, which uses the id anew.
     cloud(&mut pipe, Packet::Publish(publish(5, QoS::ExactlyOnce, "cmd/pump")));

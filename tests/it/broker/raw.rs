@@ -80,7 +80,7 @@ pub fn subscribe(filter: &str, qos: QoS) -> Packet {
 pub fn publish(id: u16, qos: QoS, topic: &str, payload: &str) -> Publish {
     let message = Arc::new(Message { qos, ..Message::new(topic, payload.to_owned()) });
     let (dup, retain, topic_alias) = (false, false, None);
-    Publish { id: PacketId::new(id), dup, qos, retain, message, topic_alias, subscription_ids: Vec::new() }
+    Publish { id: PacketId::new(id), dup, qos, retain, message, topic_alias, subscription_ids: Vec::new(), place: None }
 }
 
 /// The bytes of packets.

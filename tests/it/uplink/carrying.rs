@@ -62,6 +62,7 @@ async fn commands_come_down_and_nothing_else_does() {
             message: Arc::new(Message::new(topic, "1")),
             topic_alias: None,
             subscription_ids: Vec::new(),
+            place: None,
         })
     };
     client.send(command("other", QoS::AtLeastOnce, 1)).await;

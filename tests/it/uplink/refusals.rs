@@ -61,6 +61,7 @@ async fn a_cloud_over_its_quota_is_given_time_and_gets_everything_in_order() {
         let (id, ..) = connection.publish().await;
         connection.send(Packet::PubAck(Ack { id, reason: Reason::QUOTA_EXCEEDED })).await;
     }
+    gateway.until(|status| status.pauses == 1).await;
     gateway.publish("plant/a", 3..4).await;
     for n in 0..4 {
         let (id, text, _) = connection.publish().await;

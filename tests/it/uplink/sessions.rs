@@ -24,6 +24,7 @@ async fn commands_of_the_time_while_the_gateway_was_away_come_down_if_that_is_wa
                     message: Arc::new(Message::new("cmd/pump", n.to_string())),
                     topic_alias: None,
                     subscription_ids: Vec::new(),
+                    place: None,
                 })
             };
             client.send(command(1)).await;

@@ -22,6 +22,11 @@ async fn fails(scheme: &str, port: u16, config: &str) -> String {
     why
 }
 
+/// Lines for a Mosquitto whose listener is for WebSocket; it does not start without another one.
+fn websockets(lines: &str) -> String {
+    format!("protocol websockets\n{lines}listener {} 127.0.0.1\n", port::free())
+}
+
 /// Files of an authority, a server and a client by it, in a folder.
 fn certified() -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
@@ -60,12 +65,12 @@ async fn over_tls_it_matters_who_vouches_for_the_cloud() {
 
 #[tokio::test]
 async fn over_websocket_plain_and_with_tls() {
-    let cloud = Mosquitto::start("protocol websockets").await;
+    let cloud = Mosquitto::start(&websockets("")).await;
     carries("ws", cloud.port(), "").await;
     carries("ws", cloud.port(), "protocol = \"3.1.1\"").await;
     let (_folder, at) = certified();
-    let lines = format!("protocol websockets\ncafile {at}/ca.pem\ncertfile {at}/server.pem\nkeyfile {at}/server.key");
-    let cloud = Mosquitto::start(&lines).await;
+    let tls = format!("cafile {at}/ca.pem\ncertfile {at}/server.pem\nkeyfile {at}/server.key\n");
+    let cloud = Mosquitto::start(&websockets(&tls)).await;
     carries("wss", cloud.port(), &format!("ca = \"{at}/ca.pem\"")).await;
     let plain = Mosquitto::start("").await;
     let why = fails("ws", plain.port(), "").await;
@@ -126,24 +131,24 @@ async fn through_an_http_proxy_with_and_without_a_password() {
     let folder = tempfile::tempdir().unwrap();
     let proxy = port::free();
     let config = folder.path().join("tinyproxy.conf");
-    std::fs::write(&config, format!("Port {proxy}\nListen 127.0.0.1\nTimeout 60\nBasicAuth plant geh@im\n")).unwrap();
+    std::fs::write(&config, format!("Port {proxy}\nListen 127.0.0.1\nTimeout 60\nBasicAuth plant geheim7\n")).unwrap();
     let mut command = tokio::process::Command::new("tinyproxy");
     let _process = Process::start("tinyproxy", command.arg("-d").arg("-c").arg(&config));
     assert!(port::answers(proxy, PATIENCE).await);
     let cloud = Mosquitto::start("").await;
     let through = |login: &str| format!("proxy = \"http://{login}127.0.0.1:{proxy}\"");
-    carries("mqtt", cloud.port(), &through("plant:geh%40im@")).await;
+    carries("mqtt", cloud.port(), &through("plant:geheim%37@")).await;
     for (login, part) in [("", "wants user and password"), ("plant:wrong@", "refuses user or password")] {
         let why = fails("mqtt", cloud.port(), &through(login)).await;
         assert!(why.contains(part) && !why.contains("wrong@"), "{why}");
     }
-    let why = fails("mqtt", port::free(), &through("plant:geh%40im@")).await;
+    let why = fails("mqtt", port::free(), &through("plant:geheim%37@")).await;
     assert!(why.contains(&format!("the proxy http://127.0.0.1:{proxy} cannot connect to localhost:")), "{why}");
 
     let (_folder, at) = certified();
-    let lines = format!("protocol websockets\ncafile {at}/ca.pem\ncertfile {at}/server.pem\nkeyfile {at}/server.key");
-    let cloud = Mosquitto::start(&lines).await;
-    let all = format!("{}\nca = \"{at}/ca.pem\"", through("plant:geh%40im@"));
+    let tls = format!("cafile {at}/ca.pem\ncertfile {at}/server.pem\nkeyfile {at}/server.key\n");
+    let cloud = Mosquitto::start(&websockets(&tls)).await;
+    let all = format!("{}\nca = \"{at}/ca.pem\"", through("plant:geheim%37@"));
     carries("wss", cloud.port(), &all).await;
 }
 

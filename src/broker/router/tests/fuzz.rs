@@ -317,6 +317,7 @@ fn packet(random: &mut fastrand::Rng) -> Packet {
                 message: message.into(),
                 topic_alias: NonZeroU16::new(random.u16(..3)),
                 subscription_ids: Vec::new(),
+                place: None,
             })
         }
     }

@@ -27,6 +27,7 @@ fn publish(message: Message, number: u16) -> Publish {
         message: Arc::new(message),
         topic_alias: None,
         subscription_ids: Vec::new(),
+        place: None,
     }
 }
 
@@ -230,7 +231,8 @@ fn a_bridge_of_mosquitto_s_is_given_what_it_cannot_ask_for() {
         let subscribe = b"\x82\x13\0\x01\0\x01a\x01\0\x0A$share/g/a\x01";
         let packets = decode(Peer::Client, None, &[&connect[..], subscribe].concat()).unwrap();
         let [Packet::Connect(connect), Packet::Subscribe(subscribe)] = &packets[..] else { panic!("{packets:?}") };
-        assert_eq!(connect.version, Version::V311);
+        assert_eq!((connect.version, connect.bridge), (Version::V311, bridge));
+        assert_eq!(encode(Version::V311, &packets[0])[8], level);
         let given: Vec<_> =
             subscribe.filters.iter().map(|(_, options)| (options.no_local, options.retain_as_published)).collect();
         // Who shares cannot know whose message comes to it.

@@ -90,6 +90,7 @@ fn publish(topic: &str, payload: usize) -> Publish {
         message: Arc::new(message),
         topic_alias: None,
         subscription_ids: Vec::new(),
+        place: None,
     }
 }
 

@@ -118,6 +118,7 @@ async fn large_packets_come_whole_and_leave_nothing_behind() {
         message: Arc::new(message),
         topic_alias: None,
         subscription_ids: Vec::new(),
+        place: None,
     });
     let bytes = [encode(Version::V5, &large), encode(Version::V5, &Packet::PingResp)].concat().repeat(2);
     for size in [999, 16 * 1024, 1 << 20] {
