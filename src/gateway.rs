@@ -8,6 +8,7 @@ mod bridges;
 mod clock;
 mod exchange;
 pub mod reload;
+mod store;
 mod thread;
 mod watchdog;
 
@@ -247,6 +248,9 @@ impl Gateway {
         rest.spawn("the clock", clock.run(rest.stop.clone()));
 
         let started = Moment::now();
+        let topic = status::store_topic(&config.gateway.id);
+        let watched = (store_status.clone(), broker_status.clone());
+        rest.spawn("the state of the store", store::run(topic, watched, broker.clone(), rest.stop.clone()));
         let gateway = status::Gateway { id: config.gateway.id.clone(), version: env!("CARGO_PKG_VERSION"), started };
         let board = Board {
             gateway,

@@ -272,6 +272,11 @@ pub fn status_topic(gateway: &str) -> String {
     format!("fieldpost/{gateway}/status")
 }
 
+/// The topic on which `gateway` says how its store is, retained: JSON.
+pub fn store_topic(gateway: &str) -> String {
+    format!("fieldpost/{gateway}/store")
+}
+
 /// A topic of the local broker about an uplink of `gateway`: `status` says whether it is there, and a message on
 /// `republish` makes it send again what is retained.
 pub fn uplink_topic(gateway: &str, uplink: &str, what: &str) -> String {

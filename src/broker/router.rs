@@ -5,7 +5,7 @@
 //! exchange that a session has to remember.
 //!
 //! Its doings stand in files of their own, in the order of a message's way: [`connect`](self::connect) (sessions come and
-//! go), [`subscribe`], [`incoming`] (what clients publish, and what they are told), [`route`] (to whom it goes),
+//! go), [`subscribe`], [`incoming`] (what clients publish, and what they are told), [`held`] (what has to wait for room), [`route`] (to whom it goes),
 //! [`matching`] (who wants it), [`deliver`] (it goes out and is acknowledged). Beside that way: [`will`], [`retain`]
 //! (retained messages for new subscriptions), [`ring`] (what other gateways bring), [`share`] (what a member of a share
 //! leaves behind), [`room`] (how much may wait, and who lost what), [`recover`] (what the store's last run left), [`report`]
@@ -13,6 +13,7 @@
 
 mod connect;
 mod deliver;
+mod held;
 mod incoming;
 mod matching;
 pub mod order;
@@ -51,6 +52,7 @@ use crate::status::Causes;
 use crate::store::class::Classes;
 use crate::store::tail::Tail;
 use crate::store::{self, Batch, EntryId, Lost, QueueId, Recovered};
+use held::Held;
 use incoming::Gates;
 use matching::Matches;
 use order::{Orders, Ticket};
@@ -204,6 +206,7 @@ pub struct Router {
     /// Scratch: the sessions that a publish matches.
     matches: Matches,
     gates: Gates,
+    held: Held,
     /// Which messages outlive others.
     classes: Classes,
     room: Room,
@@ -258,6 +261,7 @@ impl Router {
             swept: now.instant,
             matches: Matches::default(),
             gates: Gates::default(),
+            held: Held::default(),
             classes: Classes::default(),
             received: 0,
             sent: 0,
@@ -316,6 +320,7 @@ impl Router {
                 self.measure();
                 self.sessions.values_mut().for_each(|session| session.look(now.instant));
                 self.tell_losses(now);
+                self.retry_held(now, effects);
                 if now.instant - self.swept >= SWEEP_EVERY {
                     self.swept = now.instant;
                     self.shrink();

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::time::{Duration, Instant, sleep};
 
 use crate::support::mail::TOPICS;
-use crate::support::{Collector, Gateway, Load, Mosquitto, status};
+use crate::support::{Collector, Gateway, Load, Mosquitto, Watcher, status};
 
 const KEEPS: &str = "max_queued_messages 0\nmax_inflight_messages 1000";
 const PREFIX: &str = "plant/load";
@@ -85,6 +85,14 @@ async fn a_full_disk_costs_nothing_while_the_cloud_is_there_and_the_store_recove
     load.done().await;
     collector.all(TOPICS, 1000).await;
     let full = small.until("short", |status| status["store"]["short"] == true).await;
+    let mut watcher = Watcher::start(small.gateway.mqtt_port(), "fieldpost/+/store", &[]).await;
+    let told = loop {
+        let heard = watcher.next().await;
+        if heard.json()["short"] == true {
+            break heard;
+        }
+    };
+    assert_eq!((&told.json()["state"], &told.json()["dropped"]), (&"up".into(), &serde_json::json!({})), "{told:?}");
     assert_eq!(full["broker"]["dropped"], 0, "{full:#}");
     small.empty();
     let after = small.until("room", |status| status["store"]["short"] == false).await;

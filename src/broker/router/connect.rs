@@ -270,6 +270,7 @@ impl Router {
 
     /// The connection is no more: the will is due, and the session ends, now or when it expires.
     pub(super) fn gone(&mut self, link: LinkId, now: Now, effects: &mut Effects) {
+        self.held.forget(link);
         let Some(Link { session: Some(key), .. }) = self.links.remove(&link) else { return };
         let Some(session) = self.sessions.get_mut(&key) else { return };
         if session.connection.take_if(|c| c.link == link).is_none() {

@@ -58,6 +58,9 @@ impl Router {
         now: Now,
         effects: &mut Effects,
     ) {
+        if self.held.has(link) {
+            return self.hold(link, publish, now, effects);
+        }
         let Some(session) = self.sessions.get_mut(&key) else { return };
         let Some(connection) = session.connection else { return };
         let Some(id) = publish.id else {
@@ -92,7 +95,7 @@ impl Router {
                 session.incoming.insert(id, Incoming::Pending(number));
             }
             let publisher = Publisher { session: key, link, id, qos, reason: Reason::SUCCESS, number };
-            self.route(Origin::Publisher(publisher), publish.message, now, effects).err()
+            self.route(Origin::Publisher(publisher), publish.message.clone(), now, effects).err()
         };
         let Some(reason) = refused else { return };
         if let Some(session) = self.session(key) {
@@ -100,11 +103,7 @@ impl Router {
         }
         let ack = Ack { id, reason };
         match (connection.version, reason) {
-            // 3.1.1 has no refusal but to close: the client keeps its message and comes back with it.
-            (Version::V31 | Version::V311, Reason::QUOTA_EXCEEDED) => {
-                effects.close.push(link);
-                self.gone(link, now, effects);
-            }
+            (Version::V31 | Version::V311, Reason::QUOTA_EXCEEDED) => self.hold(link, publish, now, effects),
             (_, _) if qos == QoS::AtLeastOnce => effects.send(link, Packet::PubAck(ack)),
             (version, _) => {
                 if version != Version::V5

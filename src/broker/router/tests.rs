@@ -561,10 +561,42 @@ fn a_full_store_refuses_and_nothing_is_acknowledged() {
     world.apply(Event::Store(store::Event::Committed { dropped: Vec::new(), full: vec![QueueId(1)] }));
     let refused = Ack { id: pid(7), reason: Reason::QUOTA_EXCEEDED };
     assert_eq!(world.publish(2, 7, "t"), [Packet::PubAck(refused)]);
-    assert_eq!(world.publish(3, 7, "t"), []);
-    assert_eq!(world.closed, [LinkId(3)]);
     world.apply(Event::Publish(Message::new("t", "x")));
-    assert_eq!(world.router.status().dropped, 1);
+    assert_eq!(world.router.status().queues[0].causes.to_string(), "1 (a full queue takes nothing new: see when-full)");
+    // 3.1.1 has no word for it: the client waits, and what it sends meanwhile does not overtake.
+    assert_eq!(world.publish(3, 7, "t"), []);
+    assert_eq!(world.publish(3, 8, "other"), []);
+    world.window();
+    assert_eq!((world.sent(3), &world.closed[..]), (vec![], &[][..]));
+    world.apply(Event::Store(store::Event::Room { dropped: Vec::new(), full: Vec::new() }));
+    world.committed();
+    world.commit();
+    let nobody = Ack { id: pid(8), reason: Reason::NO_MATCHING_SUBSCRIBERS };
+    assert_eq!(world.sent(3), [Packet::PubAck(nobody), Packet::PubAck(ok(7))]);
+    assert_eq!(world.disk.len(), 1);
+}
+
+#[test]
+fn a_client_that_cannot_be_refused_is_closed_when_it_has_waited_for_long_enough() {
+    let mut world = World::new();
+    world.open(1, connect("reader", 60));
+    world.subscribe(1, "t", QoS::AtLeastOnce);
+    world.gone(1);
+    for link in [2, 3] {
+        world.open(link, Connect { version: Version::V311, ..connect(&format!("c{link}"), 0) });
+    }
+    world.apply(Event::Store(store::Event::Room { dropped: Vec::new(), full: vec![QueueId(1)] }));
+    world.publish(2, 7, "t");
+    (0..49).for_each(|_| world.window());
+    assert_eq!(world.closed, []);
+    world.window();
+    assert_eq!(world.closed, [LinkId(2)]);
+    // One that does not wait at all is closed sooner.
+    for n in 0..=1000 {
+        world.packet(3, publish(Some(n % 1000 + 1), QoS::AtLeastOnce, "t"));
+    }
+    assert_eq!(world.closed, [LinkId(2), LinkId(3)]);
+    assert_eq!(world.router.held.len(), 0);
 }
 
 #[test]
