@@ -116,7 +116,7 @@ fn keeps_everything_of_a_message_and_its_delivery() {
         payload: vec![0, 255, 10].into(),
         qos: QoS::ExactlyOnce,
         retain: true,
-        at: Moment::now(),
+        at: Moment::from(Timestamp::now()),
         timed: true,
         properties: Some(Box::new(Properties {
             expiry: Some(9),
