@@ -192,6 +192,18 @@ mod tests {
     }
 
     #[test]
+    fn a_short_list_does_not_become_a_long_one() {
+        let mut bytes = Vec::new();
+        [1, 1 << 16].into_iter().for_each(|n| put(&mut bytes, n));
+        bytes.push(IDS | SIZES);
+        [1000].into_iter().chain([1; 1000]).chain([100]).for_each(|n| put(&mut bytes, n));
+        assert_eq!(decode(&bytes), None, "each of 65 536 entries would have a thousand");
+        bytes.clear();
+        [1, u64::MAX].into_iter().for_each(|n| put(&mut bytes, n));
+        assert_eq!(decode(&bytes), None);
+    }
+
+    #[test]
     fn every_list_comes_back_as_it_was() {
         for seed in 0..500 {
             let mut random = fastrand::Rng::with_seed(seed);

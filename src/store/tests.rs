@@ -455,6 +455,9 @@ fn numbers_that_no_fieldpost_wrote_cost_their_rows_and_not_the_store() {
         ("UPDATE message SET id = 9223372036854775807 WHERE id = 3", &[1, 2]),
         ("UPDATE meta SET value = 9223372036854775807", &[1, 2, 3]),
         ("UPDATE meta SET value = -1", &[1, 2, 3]),
+        ("INSERT INTO message (id, topic, payload, qos, retain, at) VALUES (-9, 't', x'00', 1, 0, 1)", &[1, 2, 3]),
+        ("INSERT INTO waste VALUES (5, 9223372036854775807)", &[1, 2, 3]),
+        ("INSERT INTO clock VALUES (9223372036854775807, 'b', 0, 1)", &[1, 2, 3]),
         ("UPDATE message SET topic = x'00' WHERE id = 2", &[1, 3]),
         ("INSERT INTO retained VALUES ('r', x'00', 4096, 0, NULL, NULL, 0)", &[1, 2, 3]),
     ] {
@@ -475,6 +478,20 @@ fn numbers_that_no_fieldpost_wrote_cost_their_rows_and_not_the_store() {
         wait_for(&store, |s| s.state == State::Up);
         assert!(ids(&mut store, QUEUE).contains(&10), "{what}");
     }
+}
+
+#[test]
+fn a_repaired_store_goes_on_with_its_ids_though_nothing_is_in_it() {
+    let place = Place::new();
+    let (mut store, _) = place.open();
+    commit(&mut store, filled(1..=3));
+    commit(&mut store, Batch { acked: vec![(QUEUE, EntryId(3))], ..Batch::default() });
+    store.close();
+    let crafted = rusqlite::Connection::open(place.path()).expect("a database");
+    crafted.execute("INSERT INTO waste VALUES (5, 9223372036854775807)", []).expect("inserted");
+    drop(crafted);
+    let (_store, recovered) = place.open();
+    assert_eq!((recovered.next_id, place.aside().len()), (EntryId(4), 1));
 }
 
 #[test]
