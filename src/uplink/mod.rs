@@ -9,7 +9,7 @@
 //! and [`mark`]: what is added to what goes (all pure).
 //!
 //! To the cloud: `turns` (which of its addresses is next, and when), `dial` (the way there, over a [`proxy`], `tls` and a
-//! `websocket`), `login` (a session of the connection), [`retained`] (what is sent to one that has lost its own), `carry` (the
+//! `websocket`), `login` (a session of the connection; as what, says the `guise`), [`retained`] (what is sent to one that has lost its own), `carry` (the
 //! loop over both sides), `life` (whether the connection still lives) and `end` (how it ended).
 //!
 //! What becomes of each packet says the `pipe` (pure): what goes no faster than it may waits for its `pace`, what may not
@@ -32,6 +32,7 @@ mod websocket;
 mod tls;
 mod unchecked;
 mod login;
+mod guise;
 mod turns;
 mod end;
 mod flight;
@@ -143,7 +144,7 @@ impl Uplink {
             };
             let why = match connected {
                 Ok(cloud) => {
-                    self.identity.connected(&cloud.ack);
+                    self.identity.connected(address, &cloud.ack);
                     let since = Instant::now();
                     let Err(end) = self.carry(cloud, &mut pipe, &stop).await else { return };
                     if pipe.has_acknowledged() || since.elapsed() >= GOOD {

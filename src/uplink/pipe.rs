@@ -307,8 +307,13 @@ impl Pipe {
             Err(why) => {
                 // It entered the queue under a rule that the config no longer has, or it would come round.
                 self.stays(&message, &why);
+                let mut reason = Reason::SUCCESS;
+                if self.way.withholds(&message, &why) {
+                    reason = Reason::WOULD_COME_BACK;
+                    self.count_aside(&message.topic, reason);
+                }
                 if let Some(id) = id {
-                    acknowledge(id, qos, out);
+                    answer(Ack { id, reason }, qos, out);
                 }
                 return;
             }

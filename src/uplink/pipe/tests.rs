@@ -95,7 +95,9 @@ fn what_an_echoing_cloud_would_send_back_does_not_go_up() {
     let way = |echoes| way(rule("plant/#", ""), rule("plant/+/set", ""), echoes);
     let command = || Packet::Publish(publish(7, QoS::AtLeastOnce, "plant/pump/set"));
     let mut echoing = Pipe::new(way(true));
-    assert_eq!(local(&mut echoing, command()), to_local(Packet::PubAck(Ack::ok(id(7)))));
+    // It is not lost without a word: nobody else has it.
+    assert_eq!(local(&mut echoing, command()), to_local(Packet::PubAck(ack(7, Reason::WOULD_COME_BACK))));
+    assert_eq!(echoing.tally.aside, BTreeMap::from([("would-come-back", 1)]));
     let reading = local(&mut echoing, Packet::Publish(publish(8, QoS::AtLeastOnce, "plant/pump")));
     assert_eq!(reading.cloud.len(), 1);
     let mut other = Pipe::new(way(false));
