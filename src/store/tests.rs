@@ -192,6 +192,27 @@ fn acknowledged_entries_go_and_their_ids_never_come_back() {
 }
 
 #[test]
+fn an_acknowledgement_costs_no_older_entries_that_are_still_to_come() {
+    let place = Place::new();
+    let (mut store, _) = place.open();
+    // One entry was given up in RAM while it was on its way to a reader, who acknowledges it before the older ones.
+    let acked_single = vec![(QUEUE, EntryId(9))];
+    let (dropped, _) = commit(&mut store, Batch { acked_single, ..filled(1..=3) });
+    assert_eq!((dropped, ids(&mut store, QUEUE)), (vec![], vec![1, 2, 3]));
+    let crafted = rusqlite::Connection::open(place.path()).expect("a database");
+    crafted.execute_batch("UPDATE message SET topic = x'00' WHERE id = 2").expect("changed");
+    drop(crafted);
+    assert_eq!(ids(&mut store, QUEUE), [1, 3], "a store that was repaired on the way goes on in the same way");
+    let (dropped, _) = commit(&mut store, filled(4..=8));
+    assert_eq!((dropped, ids(&mut store, QUEUE)), (vec![], vec![1, 3, 4, 5, 6, 7, 8]));
+    // What came once is not to come again.
+    let (dropped, _) = commit(&mut store, filled(8..=8));
+    assert_eq!((dropped[0].1.cause, ids(&mut store, QUEUE).len()), (Cause::Ended, 7));
+    store.close();
+    assert_eq!(place.open().1.next_id, EntryId(10));
+}
+
+#[test]
 fn a_message_stays_until_its_last_queue_is_done() {
     let place = Place::new();
     let (mut store, _) = place.open();
