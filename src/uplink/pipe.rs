@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
+use super::address::Address;
 use super::aside::{self, Asides};
 use super::end::End;
 use super::flight::{Flight, Leg};
@@ -117,6 +118,11 @@ impl Pipe {
     /// The same, with messages marked and sent no faster than that.
     pub(super) fn with(self, mark: Mark, rate: Option<Rate>) -> Self {
         Self { mark, pace: Pace::new(rate), ..self }
+    }
+
+    /// The next connection is to this address.
+    pub(super) fn heads_for(&mut self, address: &Address) {
+        self.kept.heads_for(address);
     }
 
     /// Both sides are connected anew, the cloud with these limits. Whether it `echoes` may differ each time.
@@ -251,7 +257,8 @@ impl Pipe {
             }
             // The answer to a PUBREL that went before: see `Kept`.
             Packet::PubComp(ack) if self.flight.get(ack.id).is_none_or(|leg| !leg.received) => {}
-            // Whatever its code: the cloud has had the message and is done with it.
+            Packet::PubComp(ack) if ack.reason == Reason::PACKET_ID_NOT_FOUND => return self.forgotten(ack.id, out),
+            // The cloud has had the message and is done with it.
             Packet::PubComp(ack) => return self.done(Ack::ok(ack.id), out),
             Packet::PubRel(ack) if self.open.contains(&ack.id) => out.local.push(Packet::PubRel(ack)),
             Packet::PubRel(ack) => out.cloud.push(Packet::PubComp(Ack::ok(ack.id))),
@@ -343,7 +350,7 @@ impl Pipe {
             }
             return out.cloud.push(Packet::Publish(publish));
         };
-        let begin = if publish.qos == QoS::ExactlyOnce { self.kept.begin(id) } else { Begin::Publish };
+        let begin = if publish.qos == QoS::ExactlyOnce { self.kept.begin(id, self.way.five) } else { Begin::Publish };
         self.flight.set_out(id, publish.clone(), qos, begin == Begin::Release);
         if self.gate.alone() == Some(id)
             && let Some(reason) = self.strikes.sends(id)
@@ -419,6 +426,15 @@ impl Pipe {
             acknowledge(ack.id, leg.local, out);
         }
         self.flow(out);
+        Ok(())
+    }
+
+    /// The cloud knows nothing of an exchange that was to be finished. If it has come back with an older session it has
+    /// lost the message; if only its PUBCOMP was lost the message is there twice, which is the lesser evil.
+    fn forgotten(&mut self, id: PacketId, out: &mut Out) -> Result<(), End> {
+        let Some(publish) = self.flight.restart(id) else { return self.done(Ack::ok(id), out) };
+        self.kept.over(id);
+        out.cloud.push(Packet::Publish(publish));
         Ok(())
     }
 

@@ -199,6 +199,43 @@ fn an_exchange_at_qos_2_is_finished_if_the_cloud_has_kept_the_session_and_begun_
 }
 
 #[test]
+fn a_message_at_qos_2_that_the_cloud_had_and_has_forgotten_is_sent_again_once() {
+    let mut pipe = pipe();
+    again(&mut pipe, false, &[1]);
+    cloud(&mut pipe, Packet::PubRec(ack(1, Reason::SUCCESS)));
+    assert!(matches!(&again(&mut pipe, true, &[1])[..], [Packet::PubRel(_)]));
+    let unknown = || Packet::PubComp(ack(1, Reason::PACKET_ID_NOT_FOUND));
+    let sent = cloud(&mut pipe, unknown());
+    assert!(matches!(&sent.cloud[..], [Packet::Publish(publish)] if publish.id == Some(id(1))), "{sent:?}");
+    assert!(sent.local.is_empty() && pipe.tally.sent == 0);
+    cloud(&mut pipe, Packet::PubRec(ack(1, Reason::SUCCESS)));
+    // It has just said to have it: it is not asked for ever.
+    assert_eq!(cloud(&mut pipe, unknown()), to_local(Packet::PubRec(Ack::ok(id(1)))));
+}
+
+#[test]
+fn a_cloud_before_mqtt_5_is_sent_a_message_at_qos_2_again_after_each_connection() {
+    let mut pipe = Pipe::new(Way { five: false, ..way(rule("plant/#", ""), rule("cmd/#", ""), false) });
+    again(&mut pipe, false, &[1]);
+    cloud(&mut pipe, Packet::PubRec(ack(1, Reason::SUCCESS)));
+    let sent = again(&mut pipe, true, &[1]);
+    assert!(matches!(&sent[..], [Packet::Publish(publish)] if publish.dup), "{sent:?}");
+    cloud(&mut pipe, Packet::PubRec(ack(1, Reason::SUCCESS)));
+    assert_eq!(cloud(&mut pipe, Packet::PubComp(Ack::ok(id(1)))), to_local(Packet::PubRec(Ack::ok(id(1)))));
+}
+
+#[test]
+fn another_address_is_not_taken_to_have_what_the_last_one_had() {
+    let mut pipe = pipe();
+    pipe.heads_for(&"mqtt://a".parse().expect("valid"));
+    again(&mut pipe, false, &[1]);
+    cloud(&mut pipe, Packet::PubRec(ack(1, Reason::SUCCESS)));
+    pipe.heads_for(&"mqtt://b".parse().expect("valid"));
+    let sent = again(&mut pipe, true, &[1]);
+    assert!(matches!(&sent[..], [Packet::PubRel(_), Packet::Publish(_)]), "{sent:?}");
+}
+
+#[test]
 fn an_id_that_the_cloud_may_have_from_an_earlier_run_is_released_before_it_is_used() {
     let mut pipe = pipe();
     let sent = again(&mut pipe, true, &[1]);
