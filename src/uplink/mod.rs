@@ -128,7 +128,7 @@ impl Uplink {
     /// Carries until `stop`, connecting again whenever the cloud was lost.
     pub async fn run(mut self, stop: CancellationToken) {
         let way = self.config.way_of(self.gateway.clone(), self.name.clone());
-        let mut pipe = Pipe::new(way).with(self.config.mark, self.config.rate);
+        let mut pipe = Pipe::new(way).with(self.config.mark, self.config.rate).patient(self.config.stuck.0);
         let mut turns = Turns::new(self.config.url.0.len());
         loop {
             let (place, at) = turns.next();

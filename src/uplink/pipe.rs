@@ -8,6 +8,7 @@
 //! what the router cannot take for now waits here and is offered again, as the cloud would take a refusal for final.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -17,6 +18,7 @@ use super::end::End;
 use super::flight::{Flight, Leg};
 use super::gate::{Gate, Outward};
 use super::kept::{Begin, Kept};
+use super::life::way;
 use super::mark::Mark;
 use super::pace::Pace;
 use super::rules::Retain;
@@ -40,6 +42,8 @@ pub(super) struct Pipe {
     gate: Gate,
     flight: Flight,
     strikes: Strikes,
+    /// How long the cloud may owe an acknowledgement; none for ever.
+    stuck: Option<Duration>,
     /// Whether the cloud has acknowledged something over this connection.
     acknowledged: bool,
     /// What the session that the cloud keeps for us knows of exchanges at QoS 2.
@@ -101,6 +105,7 @@ impl Pipe {
             gate: Gate::new(),
             flight: Flight::new(),
             strikes: Strikes::default(),
+            stuck: None,
             acknowledged: false,
             kept: Kept::default(),
             offered: BTreeMap::new(),
@@ -118,6 +123,11 @@ impl Pipe {
     /// The same, with messages marked and sent no faster than that.
     pub(super) fn with(self, mark: Mark, rate: Option<Rate>) -> Self {
         Self { mark, pace: Pace::new(rate), ..self }
+    }
+
+    /// The same, with a cloud that may owe an acknowledgement for so long.
+    pub(super) fn patient(self, stuck: Duration) -> Self {
+        Self { stuck: Some(stuck), ..self }
     }
 
     /// The next connection is to this address.
@@ -149,9 +159,21 @@ impl Pipe {
     /// The connection has ended so: it tells how the next one is to begin.
     pub(super) fn ended(&mut self, end: &End) {
         let alone = self.gate.alone().and_then(|id| Some((id, self.flight.get(id)?.publish.message.size())));
-        let ending =
-            Ending { acknowledged: self.acknowledged, in_flight: !self.flight.is_empty(), alone, hung_up: end.hung_up };
+        let ending = Ending {
+            acknowledged: self.acknowledged,
+            in_flight: !self.flight.is_empty(),
+            alone,
+            hung_up: end.hung_up,
+            overdue: self.is_overdue(),
+        };
         self.strikes.ended(ending);
+    }
+
+    /// Whether the cloud has owed an acknowledgement for too long.
+    fn is_overdue(&self) -> bool {
+        let Some(stuck) = self.stuck else { return false };
+        let late = |since: Instant| since.elapsed() >= stuck + way(self.flight.largest());
+        self.flight.waiting_since().is_some_and(late) || self.flight.passed_since().is_some_and(late)
     }
 
     /// Nothing new goes up from here on: what the local session sends now, it sends again next time.
@@ -245,6 +267,7 @@ impl Pipe {
     /// # Errors
     /// When the connection cannot go on; the text says why.
     pub(super) fn cloud_sent(&mut self, packet: Packet, out: &mut Out) -> Result<(), End> {
+        self.strikes.heard();
         match packet {
             Packet::Publish(publish) => self.come_down(publish, out),
             Packet::PubAck(ack) => return self.done(ack, out),
@@ -365,6 +388,10 @@ impl Pipe {
         }
         if begin != Begin::Release {
             out.cloud.push(Packet::Publish(publish));
+        }
+        // The answer comes from behind the message: whether the cloud swallows it, or has not come to it.
+        if self.gate.alone() == Some(id) {
+            out.cloud.push(Packet::PingReq);
         }
     }
 

@@ -297,6 +297,34 @@ async fn a_message_on_which_the_cloud_hangs_up_each_time_is_set_aside() {
     assert_eq!(pipe.tally.sent, 2);
 }
 
+/// A cloud of 3.1.1 swallows what it is sent at QoS 2. It answers pings.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_the_cloud_never_acknowledges_is_set_aside_and_the_next_go_on() {
+    let stuck = Duration::from_secs(20);
+    let mut pipe = pipe().patient(stuck);
+    let mut out = nothing();
+    for connection in 0.. {
+        assert!(connection < 6, "it goes on for ever");
+        pipe.connected(&ConnAck::new(Reason::SUCCESS), false, &mut out);
+        for (n, qos) in [(1, QoS::ExactlyOnce), (2, QoS::AtLeastOnce)] {
+            pipe.local_sent(Packet::Publish(publish(n, qos, "plant/a")), &mut out).expect("it goes on");
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+        pipe.flow(&mut out);
+        if !out.local.is_empty() {
+            break;
+        }
+        let sent = std::mem::take(&mut out).cloud;
+        assert!(connection == 0 || matches!(&sent[..], [Packet::Publish(_), Packet::PingReq]), "{sent:?}");
+        pipe.cloud_sent(Packet::PingResp, &mut out).expect("it goes on");
+        tokio::time::advance(stuck).await;
+        pipe.ended(&"the cloud acknowledges nothing".to_owned().into());
+    }
+    assert_eq!(out.local, [Packet::PubRec(ack(1, Reason::NEVER_ACKNOWLEDGED))]);
+    assert!(matches!(&out.cloud[..], [Packet::Publish(next)] if next.id == Some(id(2))), "{out:?}");
+    assert_eq!(pipe.tally.aside, BTreeMap::from([("never-acknowledged", 1)]));
+}
+
 #[test]
 fn what_no_rule_wants_any_more_leaves_the_queue() {
     let mut pipe = pipe();
