@@ -132,6 +132,7 @@ pub(super) fn meaning(reason: Reason) -> String {
         Reason(0x8A) => "banned",
         Reason::PAYLOAD_FORMAT_INVALID => "payload format invalid",
         Reason::IMPLEMENTATION_SPECIFIC => "the cloud does not do this",
+        Reason::NEVER_ACKNOWLEDGED => return "the cloud never acknowledges it".into(),
         Reason::WOULD_COME_BACK => return "it would send it back, or it might come round".into(),
         Reason::ENDED_CONNECTIONS => return "it ended the connection each time it was sent".into(),
         Reason(0x9A) => "retained messages not supported",

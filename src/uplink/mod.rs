@@ -128,7 +128,7 @@ impl Uplink {
     /// Carries until `stop`, connecting again whenever the cloud was lost.
     pub async fn run(mut self, stop: CancellationToken) {
         let way = self.config.way_of(self.gateway.clone(), self.name.clone());
-        let mut pipe = Pipe::new(way).with(self.config.mark, self.config.rate);
+        let mut pipe = Pipe::new(way).with(self.config.mark, self.config.rate).patient(self.config.stuck.0);
         let mut turns = Turns::new(self.config.url.0.len());
         loop {
             let (place, at) = turns.next();
@@ -145,6 +145,7 @@ impl Uplink {
             let why = match connected {
                 Ok(cloud) => {
                     self.identity.connected(address, &cloud.ack);
+                    pipe.heads_for(address);
                     let since = Instant::now();
                     let Err(end) = self.carry(cloud, &mut pipe, &stop).await else { return };
                     if pipe.has_acknowledged() || since.elapsed() >= GOOD {
