@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{ReadHalf, WriteHalf};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until};
 
 use super::address::Address;
 use super::config::Protocol;
 use super::dial::{Stream, dial};
 use super::retained::SendRetained;
+use super::traffic::Traffic;
 use super::turns::Failure;
 use super::{Config, retained, rules};
 use crate::message::{Message, QoS};
@@ -34,6 +35,8 @@ const STATUS: PacketId = PacketId::MAX;
 pub(super) struct Cloud {
     pub(super) reader: Reader<ReadHalf<Box<dyn Stream>>>,
     pub(super) writer: Writer<WriteHalf<Box<dyn Stream>>>,
+    /// What moves on the connection.
+    pub(super) traffic: Traffic,
     /// What the cloud allows.
     pub(super) ack: ConnAck,
     /// What came before we were ready.
@@ -108,9 +111,13 @@ impl Cloud {
     /// # Errors
     /// When that fails; the text is for the person who has to mend it.
     pub(super) async fn connect(address: &Address, config: &Config, identity: &Identity) -> Result<Self, Failed> {
-        let stream = dial(address, config).await?;
-        let silent = || format!("{address} accepts connections, but does not answer MQTT");
-        timeout(config.connect_timeout.0, greet(stream, config, identity)).await.map_err(|_| Failed::from(silent()))?
+        // Before there is a connection: a command may take its time, and the cloud would not wait for it.
+        let secrets = secrets(config).await?;
+        let (stream, traffic) = dial(address, config).await?;
+        let greeting = greet(stream, traffic.clone(), config, identity, secrets);
+        // What is retained there, or was kept for us, may come before the answers, and takes its time on a slow way.
+        let greeted = traffic.wait_for(config.connect_timeout.0, greeting).await;
+        greeted.unwrap_or_else(|| Err(format!("{address} accepts connections, but does not answer MQTT").into()))
     }
 }
 
@@ -147,10 +154,16 @@ pub(super) fn meaning(reason: Reason) -> String {
     format!("{text} ({:#04x})", reason.0)
 }
 
-async fn greet(stream: Box<dyn Stream>, config: &Config, identity: &Identity) -> Result<Cloud, Failed> {
+async fn greet(
+    stream: Box<dyn Stream>,
+    traffic: Traffic,
+    config: &Config,
+    identity: &Identity,
+    secrets: Secrets,
+) -> Result<Cloud, Failed> {
     let lost = |e: &dyn std::fmt::Display| format!("the connection was lost while logging in: {e}");
     let mut framed = Framed::client(stream, config.protocol.into(), MAX_PACKET);
-    let connect = connect(config, identity).await?;
+    let connect = connect(config, identity, secrets);
     let bridge = connect.bridge;
     framed.queue(&Packet::Connect(Box::new(connect))).map_err(|e| lost(&e))?;
     framed.flush().await.map_err(|e| lost(&e))?;
@@ -196,6 +209,8 @@ async fn greet(stream: Box<dyn Stream>, config: &Config, identity: &Identity) ->
         writer.queue(&packet).map_err(|e| format!("cannot log in: {e}"))?;
     }
     writer.flush().await.map_err(|e| lost(&e))?;
+    let keep_alive = ack.server_keep_alive.map_or(config.keep_alive.0, |s| Duration::from_secs(s.into()));
+    let mut ping = Instant::now() + keep_alive / 2;
     loop {
         let before = early.len();
         early.retain(|packet| !answered(packet, config, identity));
@@ -205,9 +220,16 @@ async fn greet(stream: Box<dyn Stream>, config: &Config, identity: &Identity) ->
             return Err(format!("the cloud ended the connection while logging in: {}", meaning(*reason)).into());
         }
         if awaited == 0 {
-            return Ok(Cloud { reader, writer, ack, early, echoes, retained });
+            return Ok(Cloud { reader, writer, traffic, ack, early, echoes, retained });
         }
-        early.extend(reader.recv().await.map_err(|e| lost(&e))?);
+        tokio::select! {
+            packets = reader.recv() => early.extend(packets.map_err(|e| lost(&e))?),
+            () = sleep_until(ping), if !keep_alive.is_zero() => {
+                ping += keep_alive / 2;
+                writer.queue(&Packet::PingReq).map_err(|e| lost(&e))?;
+                writer.flush().await.map_err(|e| lost(&e))?;
+            }
+        }
     }
 }
 
@@ -232,20 +254,25 @@ fn answered(packet: &Packet, config: &Config, identity: &Identity) -> bool {
     }
 }
 
+/// User name and password.
+type Secrets = (Option<String>, Option<String>);
+
 /// Reads what secrets there are, anew for each connection: tokens expire, and files are replaced.
-async fn secrets(config: &Config) -> Result<(Option<String>, Option<String>), String> {
+async fn secrets(config: &Config) -> Result<Secrets, String> {
     let (username, password) = (config.username.clone(), config.password.clone());
     // A command may take its time.
     let read = tokio::task::spawn_blocking(move || {
-        let read = |secret: Option<Secret>| secret.map(|secret| secret.read()).transpose();
-        Ok((read(username)?, read(password)?))
+        let read = |secret: Option<Secret>, what| {
+            let read = secret.map(|secret| secret.read()).transpose();
+            read.map_err(|e| format!("there is no {what} for the cloud: {e}"))
+        };
+        Ok((read(username, "user name")?, read(password, "password")?))
     });
-    read.await.map_err(|e| e.to_string())?.map_err(|e: std::io::Error| e.to_string())
+    read.await.map_err(|e| e.to_string())?
 }
 
-async fn connect(config: &Config, identity: &Identity) -> Result<Connect, String> {
-    let (username, password) = secrets(config).await?;
-    Ok(Connect {
+fn connect(config: &Config, identity: &Identity, (username, password): Secrets) -> Connect {
+    Connect {
         version: config.protocol.into(),
         client_id: identity.client_id.clone(),
         // What goes up is kept here until it is acknowledged. Downward the cloud keeps nothing unless it is told to: what
@@ -263,7 +290,7 @@ async fn connect(config: &Config, identity: &Identity) -> Result<Connect, String
         problem_info: true,
         authentication_method: None,
         bridge: config.bridge && config.protocol == Protocol::V311 && identity.is_bridge(),
-    })
+    }
 }
 
 /// What is to come down. A session that goes on has it already; to subscribe again costs little, and mends what somebody
@@ -326,6 +353,7 @@ fn refusal(ack: &ConnAck) -> Failed {
 mod tests {
     use tokio::io::AsyncWriteExt;
 
+    use super::super::traffic::Counted;
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -338,7 +366,37 @@ mod tests {
         let subacks = [0x90, 3, 0, 1, 1].repeat(3);
         let answers = [&[0x20, 2, 0, 0], &subacks[..], &[0x40, 2, 0xFF, 0xFF], &[0x40, 2, 0xFF, 0xFF]].concat();
         theirs.write_all(&answers).await.expect("written");
-        let cloud = greet(Box::new(ours), &config, &identity).await.expect("it is ready");
+        let cloud =
+            greet(Box::new(ours), Traffic::default(), &config, &identity, (None, None)).await.expect("it is ready");
         assert_eq!(cloud.early, []);
+    }
+
+    /// 10 kB/s, and 100 kB of retained messages stand before the answers.
+    #[tokio::test(start_paused = true)]
+    async fn a_login_may_take_as_long_as_what_comes_before_its_answers() {
+        let config: Config =
+            toml::from_str("url = \"mqtt://a\"\nprotocol = \"3.1.1\"\nkeep-alive = \"10s\"").expect("valid");
+        let identity = Identity::new("a".into(), Some("status".into()));
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let (mut asked, mut theirs) = tokio::io::split(theirs);
+        let ours = Counted::new(ours);
+        let traffic = ours.traffic();
+        tokio::spawn(async move {
+            theirs.write_all(&[0x20, 2, 0, 0]).await.expect("written");
+            // PUBLISH (MQTT 3.1.1, 3.3) of 100 000 bytes.
+            let publish = [&[0x31, 0xA3, 0x8D, 0x06, 0, 1, b't'][..], &[0; 100_000]].concat();
+            for part in publish.chunks(5000) {
+                theirs.write_all(part).await.expect("written");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            theirs.write_all(&[0x40, 2, 0xFF, 0xFF]).await.expect("written");
+        });
+        let greeting = greet(Box::new(ours), traffic.clone(), &config, &identity, (None, None));
+        let cloud = traffic.wait_for(Duration::from_secs(10), greeting).await.expect("in time").expect("it is ready");
+        assert_eq!(cloud.early.len(), 1);
+        drop(cloud);
+        let mut sent = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut asked, &mut sent).await.expect("what we sent");
+        assert!(sent.ends_with(&[0xC0, 0, 0xC0, 0]), "the cloud was not left without a sign");
     }
 }
