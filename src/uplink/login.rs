@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::address::Address;
 use super::config::Protocol;
 use super::dial::{Stream, dial};
+use super::remote::shown;
 use super::retained::SendRetained;
 use super::traffic::Traffic;
 use super::turns::Failure;
@@ -93,7 +94,7 @@ impl Identity {
     pub(super) fn connected(&mut self, ack: &ConnAck) {
         self.subscribed = true;
         if let Some(assigned) = &ack.assigned_client_id {
-            tracing::info!("the cloud calls us {assigned}");
+            tracing::info!("the cloud calls us {}", shown(assigned));
             self.client_id = assigned.clone();
         }
     }
@@ -327,7 +328,7 @@ pub(super) fn status(message: Message, ack: &ConnAck, id: PacketId) -> Packet {
 }
 
 fn refusal(ack: &ConnAck) -> Failed {
-    let said = ack.reason_string.as_ref().map_or(String::new(), |text| format!(": {text}"));
+    let said = ack.reason_string.as_ref().map_or(String::new(), |text| format!(": {}", shown(text)));
     let why = match ack.reason {
         Reason::BAD_USER_OR_PASSWORD => format!("the cloud refused user or password (0x86){said}"),
         Reason::NOT_AUTHORIZED => {
@@ -336,7 +337,7 @@ fn refusal(ack: &ConnAck) -> Failed {
         Reason::CLIENT_ID_NOT_VALID => format!("the cloud refused the client id (0x85){said}; set `client-id`"),
         Reason(0x9C | 0x9D) => {
             let moved = if ack.reason.0 == 0x9D { "has moved" } else { "is elsewhere for now" };
-            let to = ack.server_reference.as_ref().map_or(String::new(), |to| format!(", to {to}"));
+            let to = ack.server_reference.as_ref().map_or(String::new(), |to| format!(", to {}", shown(to)));
             format!("the cloud {moved}{to} ({:#04x}){said}; set `url`", ack.reason.0)
         }
         reason => format!("the cloud refused the connection: {}{said}", meaning(reason)),
