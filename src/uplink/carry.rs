@@ -27,7 +27,7 @@ impl Uplink {
     /// # Errors
     /// Why the connection ended.
     pub(super) async fn carry(&self, cloud: Cloud, pipe: &mut Pipe, stop: &CancellationToken) -> Result<(), End> {
-        let Cloud { mut reader, mut writer, ack, early, echoes, retained } = cloud;
+        let Cloud { mut reader, mut writer, traffic, ack, early, echoes, retained } = cloud;
         let window = ack.receive_maximum.min(NonZeroU16::new(self.config.window).unwrap_or(NonZeroU16::MAX));
         let gone = || End::from("the local broker closed its connection".to_owned());
         let (mut link, waiting) = self.open(window, retained).await.ok_or_else(gone)?;
@@ -75,7 +75,6 @@ impl Uplink {
                 }
                 packets = reader.recv() => match packets {
                     Ok(packets) => {
-                        life.received = Instant::now();
                         for packet in packets {
                             if let Err(end) = pipe.cloud_sent(packet, &mut out) {
                                 // What was acknowledged before the end counts.
@@ -114,6 +113,7 @@ impl Uplink {
                 _ = tick.tick() => {
                     self.pulse.beat();
                     self.report(pipe);
+                    life.look(&traffic, unsent);
                     if let Some(why) = life.over(pipe.flight()) {
                         return self.lost(pipe, &link, why.into()).await;
                     }

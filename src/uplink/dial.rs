@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::address::Address;
 use super::login::MAX_PACKET;
+use super::traffic::{Counted, Traffic};
 use super::{Config, tls, websocket};
 
 /// When one of several addresses has not answered for so long, the next is tried beside it (RFC 8305, 5).
@@ -21,22 +22,25 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-/// Connects to `address`; each step may take `connect-timeout`.
+/// Connects to `address`; each step may take `connect-timeout`. With the stream comes what moves on the wire below it.
 ///
 /// # Errors
 /// When that fails; the text is for the person who has to mend it.
-pub(super) async fn dial(address: &Address, config: &Config) -> Result<Box<dyn Stream>, String> {
+pub(super) async fn dial(address: &Address, config: &Config) -> Result<(Box<dyn Stream>, Traffic), String> {
     let step = config.connect_timeout.0;
-    let mut stream: Box<dyn Stream> = match &config.proxy {
-        None => Box::new(reach((&address.host, address.port), config).await?),
+    let tcp = match &config.proxy {
+        None => reach((&address.host, address.port), config).await?,
         Some(proxy) => {
             let at_proxy = |e| format!("the proxy {proxy}: {e}");
             let mut tcp = reach((&proxy.host, proxy.port), config).await.map_err(at_proxy)?;
             let asked = timeout(step, proxy.tunnel(&mut tcp, address)).await;
             asked.map_err(|_| format!("the proxy {proxy} does not answer"))??;
-            Box::new(tcp)
+            tcp
         }
     };
+    let tcp = Counted::new(tcp);
+    let traffic = tcp.traffic();
+    let mut stream: Box<dyn Stream> = Box::new(tcp);
     if address.tls {
         let wrapped = timeout(step, tls::wrap(stream, &address.host, config)).await;
         stream = Box::new(wrapped.map_err(|_| format!("TLS: {address} does not answer"))??);
@@ -45,7 +49,7 @@ pub(super) async fn dial(address: &Address, config: &Config) -> Result<Box<dyn S
         let upgraded = timeout(step, websocket::upgrade(stream, address, MAX_PACKET as usize)).await;
         stream = Box::new(upgraded.map_err(|_| format!("WebSocket: {address} does not answer"))??);
     }
-    Ok(stream)
+    Ok((stream, traffic))
 }
 
 /// A connection to one of the addresses that this name has.

@@ -46,7 +46,9 @@ impl Flight {
         }
         self.last += 1;
         self.order.insert(self.last, id);
-        if let Some(before) = self.legs.insert(id, Leg { publish, local, received, resumed: received, number: self.last }) {
+        if let Some(before) =
+            self.legs.insert(id, Leg { publish, local, received, resumed: received, number: self.last })
+        {
             self.order.remove(&before.number);
         }
     }
@@ -56,11 +58,16 @@ impl Flight {
         self.legs.get(&id)
     }
 
-    /// The cloud has it. False when it is not under way.
+    /// The cloud has it, and has a PUBREL to come, which stands behind all that has set out before: so it is acknowledgements
+    /// of what sets out later that leave it out from now on. False when it is not under way.
     pub(super) fn receive(&mut self, id: PacketId) -> bool {
         let Some(leg) = self.legs.get_mut(&id) else { return false };
         leg.received = true;
+        self.last += 1;
+        self.order.remove(&std::mem::replace(&mut leg.number, self.last));
+        self.order.insert(self.last, id);
         self.progress = Instant::now();
+        self.forget_passed();
         true
     }
 
@@ -87,9 +94,7 @@ impl Flight {
     pub(super) fn take(&mut self, id: PacketId) -> Option<Leg> {
         let leg = self.legs.remove(&id)?;
         self.order.remove(&leg.number);
-        if self.passed.is_some_and(|(_, number)| !self.is_older(number)) {
-            self.passed = None;
-        }
+        self.forget_passed();
         Some(leg)
     }
 
@@ -116,6 +121,13 @@ impl Flight {
     /// to be, as each is acknowledged when it is.
     pub(super) fn largest(&self) -> usize {
         self.legs.values().map(|leg| leg.publish.message.size()).max().unwrap_or(0)
+    }
+
+    /// When the last has come that was left out.
+    fn forget_passed(&mut self) {
+        if self.passed.is_some_and(|(_, number)| !self.is_older(number)) {
+            self.passed = None;
+        }
     }
 
     /// Whether one is under way that set out before this one.
@@ -188,5 +200,25 @@ mod tests {
         set_out(&mut flight, 10);
         flight.arrive(id(2));
         assert_eq!((flight.passed_since(), flight.largest() > 10), (None, true));
+    }
+
+    /// Its PUBREL stands behind 2 to 5, which are in the buffer, and before 6.
+    #[tokio::test(start_paused = true)]
+    async fn one_that_the_cloud_has_is_left_out_only_by_what_stands_behind_its_end() {
+        let mut flight = Flight::new();
+        (1..=5).for_each(|n| set_out(&mut flight, n));
+        flight.arrive(id(2));
+        assert!(flight.passed_since().is_some());
+        assert!(flight.receive(id(1)));
+        assert_eq!(flight.passed_since(), None);
+        set_out(&mut flight, 6);
+        (3..=5).for_each(|n| {
+            flight.arrive(id(n));
+            assert_eq!(flight.passed_since(), None);
+        });
+        flight.arrive(id(6));
+        assert!(flight.passed_since().is_some(), "PUBCOMP is overdue");
+        flight.arrive(id(1));
+        assert!(flight.passed_since().is_none() && flight.is_empty());
     }
 }

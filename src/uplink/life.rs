@@ -5,9 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::flight::Flight;
-
-/// The slowest way that is one, in bytes a second: a poor radio link. A message may take that long.
-const SLOWEST: u64 = 1024;
+use super::traffic::{LONGEST, SLOWEST, Traffic, flows};
 
 /// When the connection was last used, in both directions.
 #[derive(Debug)]
@@ -19,8 +17,14 @@ pub(super) struct Life {
     /// How often somebody looks.
     tick: Duration,
     pub(super) sent: Instant,
-    pub(super) received: Instant,
+    received: Instant,
     pinged: Instant,
+    /// When the cloud last took some of what waited to be sent.
+    taken: Instant,
+    /// When bytes last moved at the pace of a slow way: what is overdue may stand behind them.
+    flowed: Instant,
+    /// When somebody looked last, and what had come and gone then.
+    looked: (Instant, u64, u64),
 }
 
 /// How long bytes may take on their way.
@@ -32,7 +36,34 @@ impl Life {
     pub(super) fn new(keep_alive: Duration, stuck: Duration, tick: Duration) -> Self {
         let now = Instant::now();
         let keep_alive = (!keep_alive.is_zero()).then_some(keep_alive);
-        Self { keep_alive, stuck, tick, sent: now, received: now, pinged: now }
+        Self {
+            keep_alive,
+            stuck,
+            tick,
+            sent: now,
+            received: now,
+            pinged: now,
+            taken: now,
+            flowed: now,
+            looked: (now, 0, 0),
+        }
+    }
+
+    /// Looks what has moved since the last time. What is not in the way of anything `unsent` says nothing: the kernel takes
+    /// it for a cloud that is gone as well.
+    pub(super) fn look(&mut self, traffic: &Traffic, unsent: bool) {
+        let (now, received, sent) = (Instant::now(), traffic.received(), traffic.sent());
+        let (since, came, went) = std::mem::replace(&mut self.looked, (now, received, sent));
+        let (came, went) = (received - came, if unsent { sent - went } else { 0 });
+        if came > 0 {
+            self.received = now;
+        }
+        if went > 0 {
+            self.taken = now;
+        }
+        if flows(came.max(went), now - since) {
+            self.flowed = now;
+        }
     }
 
     /// Whether the cloud waits for a sign of us, or we for one of it.
@@ -50,12 +81,14 @@ impl Life {
     pub(super) fn over(&self, flight: &Flight) -> Option<String> {
         // A ping and its answer wait behind what is under way as well.
         let way = way(flight.largest());
+        let sign = self.received.max(self.taken);
         if let Some(keep_alive) = self.keep_alive
-            && self.received.elapsed() >= keep_alive.mul_f64(1.5) + way
+            && sign.elapsed() >= keep_alive.mul_f64(1.5) + way
         {
-            return Some(format!("no sign of the cloud for {} s", self.received.elapsed().as_secs()));
+            return Some(format!("no sign of the cloud for {} s", sign.elapsed().as_secs()));
         }
-        let late = |since: &Instant| since.elapsed() >= self.stuck + way;
+        let behind = |since: Instant| since.max(self.flowed.min(since + LONGEST));
+        let late = |since: &Instant| behind(*since).elapsed() >= self.stuck + way;
         if let Some(owed) = flight.waiting_since().filter(late) {
             return Some(format!("the cloud acknowledges nothing for {} s", owed.elapsed().as_secs()));
         }
@@ -146,5 +179,38 @@ mod tests {
         assert_eq!(life.over(&large), None);
         large.arrive(PacketId::MIN);
         assert!(life.over(&large).is_some_and(|why| why.contains("no sign of the cloud")));
+    }
+
+    /// 10 kB/s; a packet of 1 MB comes down or goes up.
+    #[tokio::test(start_paused = true)]
+    async fn bytes_that_move_are_a_sign_of_life_and_what_is_overdue_may_stand_behind_them() {
+        for up in [false, true] {
+            let (mut life, flight, traffic) = (life(4 * SECOND), flight(1, 10), Traffic::default());
+            for _ in 0..200 {
+                advance(SECOND / 2).await;
+                traffic.add(5000 * u64::from(!up), 5000 * u64::from(up));
+                life.look(&traffic, true);
+                assert_eq!(life.over(&flight), None);
+            }
+            for _ in 0..12 {
+                advance(SECOND / 2).await;
+                // What the kernel takes when nothing is in the way says nothing.
+                traffic.add(0, 5000);
+                life.look(&traffic, false);
+            }
+            assert!(life.over(&flight).is_some_and(|why| why.contains("no sign of the cloud for 6 s")));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_to_pings_do_not_stand_for_acknowledgements() {
+        let (mut life, flight, traffic) = (life(4 * SECOND), flight(1, 10), Traffic::default());
+        for _ in 0..10 {
+            assert_eq!(life.over(&flight), None);
+            advance(2 * SECOND).await;
+            traffic.add(26, 26);
+            life.look(&traffic, true);
+        }
+        assert!(life.over(&flight).is_some_and(|why| why.contains("acknowledges nothing for 20 s")));
     }
 }

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{ReadHalf, WriteHalf};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::address::Address;
 use super::config::Protocol;
 use super::dial::{Stream, dial};
 use super::end::End;
 use super::guise::Guises;
+use super::remote::shown;
 use super::retained::SendRetained;
+use super::traffic::Traffic;
 use super::turns::Failure;
 use super::{Config, retained, rules};
 use crate::message::{Message, QoS};
@@ -38,6 +40,8 @@ const STATUS: PacketId = PacketId::MAX;
 pub(super) struct Cloud {
     pub(super) reader: Reader<ReadHalf<Box<dyn Stream>>>,
     pub(super) writer: Writer<WriteHalf<Box<dyn Stream>>>,
+    /// What moves on the connection.
+    pub(super) traffic: Traffic,
     /// What the cloud allows.
     pub(super) ack: ConnAck,
     /// What came before we were ready.
@@ -84,7 +88,7 @@ impl Identity {
     pub(super) fn connected(&mut self, address: &Address, ack: &ConnAck) {
         self.subscribed = Some(address.clone());
         if let Some(assigned) = &ack.assigned_client_id {
-            tracing::info!("the cloud calls us {assigned}");
+            tracing::info!("the cloud calls us {}", shown(assigned));
             self.client_id = assigned.clone();
         }
     }
@@ -102,10 +106,14 @@ impl Cloud {
     /// # Errors
     /// When that fails; the text is for the person who has to mend it.
     pub(super) async fn connect(address: &Address, config: &Config, identity: &Identity) -> Result<Self, Failed> {
+        // Before there is a connection: a command may take its time, and the cloud would not wait for it.
+        let secrets = secrets(config).await?;
         let unreached = |_: &String| identity.guises.did_not_hang_up(address);
-        let stream = dial(address, config).await.inspect_err(unreached)?;
-        let silent = || format!("{address} accepts connections, but does not answer MQTT");
-        timeout(config.connect_timeout.0, greet(stream, address, config, identity)).await.map_err(|_| Failed::from(silent()))?
+        let (stream, traffic) = dial(address, config).await.inspect_err(unreached)?;
+        let greeting = greet(stream, traffic.clone(), address, config, identity, secrets);
+        // What is retained there, or was kept for us, may come before the answers, and takes its time on a slow way.
+        let greeted = traffic.wait_for(config.connect_timeout.0, greeting).await;
+        greeted.unwrap_or_else(|| Err(format!("{address} accepts connections, but does not answer MQTT").into()))
     }
 }
 
@@ -146,13 +154,15 @@ pub(super) fn meaning(reason: Reason) -> String {
 
 async fn greet(
     stream: Box<dyn Stream>,
+    traffic: Traffic,
     address: &Address,
     config: &Config,
     identity: &Identity,
+    secrets: Secrets,
 ) -> Result<Cloud, Failed> {
     let lost = |e: &dyn std::fmt::Display| format!("the connection was lost while logging in: {e}");
     let mut framed = Framed::client(stream, config.protocol.into(), MAX_PACKET);
-    let connect = connect(address, config, identity).await?;
+    let connect = connect(address, config, identity, secrets);
     let bridge = connect.bridge;
     let asked = Instant::now();
     framed.queue(&Packet::Connect(Box::new(connect))).map_err(|e| lost(&e))?;
@@ -195,7 +205,8 @@ async fn greet(
     let echoes = config.protocol == Protocol::V311 && !bridge;
 
     // 3.1.1 has no way to subscribe without the retained messages: a session that goes on is left as it is.
-    let as_it_is = ack.session_present && identity.subscribed.as_ref() == Some(address) && config.protocol == Protocol::V311;
+    let as_it_is =
+        ack.session_present && identity.subscribed.as_ref() == Some(address) && config.protocol == Protocol::V311;
     let subscription = subscribe(config).filter(|_| !as_it_is);
     let mut awaited = 0;
     for packet in [subscription, online(identity, &ack)].into_iter().flatten() {
@@ -203,6 +214,8 @@ async fn greet(
         writer.queue(&packet).map_err(|e| format!("cannot log in: {e}"))?;
     }
     writer.flush().await.map_err(|e| lost(&e))?;
+    let keep_alive = ack.server_keep_alive.map_or(config.keep_alive.0, |s| Duration::from_secs(s.into()));
+    let mut ping = Instant::now() + keep_alive / 2;
     loop {
         let before = early.len();
         early.retain(|packet| !answered(packet, config, identity));
@@ -212,9 +225,16 @@ async fn greet(
             return Err(format!("the cloud ended the connection while logging in: {}", meaning(*reason)).into());
         }
         if awaited == 0 {
-            return Ok(Cloud { reader, writer, ack, early, echoes, retained });
+            return Ok(Cloud { reader, writer, traffic, ack, early, echoes, retained });
         }
-        early.extend(reader.recv().await.map_err(|e| lost(&e))?);
+        tokio::select! {
+            packets = reader.recv() => early.extend(packets.map_err(|e| lost(&e))?),
+            () = sleep_until(ping), if !keep_alive.is_zero() => {
+                ping += keep_alive / 2;
+                writer.queue(&Packet::PingReq).map_err(|e| lost(&e))?;
+                writer.flush().await.map_err(|e| lost(&e))?;
+            }
+        }
     }
 }
 
@@ -239,20 +259,25 @@ fn answered(packet: &Packet, config: &Config, identity: &Identity) -> bool {
     }
 }
 
+/// User name and password.
+type Secrets = (Option<String>, Option<String>);
+
 /// Reads what secrets there are, anew for each connection: tokens expire, and files are replaced.
-async fn secrets(config: &Config) -> Result<(Option<String>, Option<String>), String> {
+async fn secrets(config: &Config) -> Result<Secrets, String> {
     let (username, password) = (config.username.clone(), config.password.clone());
     // A command may take its time.
     let read = tokio::task::spawn_blocking(move || {
-        let read = |secret: Option<Secret>| secret.map(|secret| secret.read()).transpose();
-        Ok((read(username)?, read(password)?))
+        let read = |secret: Option<Secret>, what| {
+            let read = secret.map(|secret| secret.read()).transpose();
+            read.map_err(|e| format!("there is no {what} for the cloud: {e}"))
+        };
+        Ok((read(username, "user name")?, read(password, "password")?))
     });
-    read.await.map_err(|e| e.to_string())?.map_err(|e: std::io::Error| e.to_string())
+    read.await.map_err(|e| e.to_string())?
 }
 
-async fn connect(address: &Address, config: &Config, identity: &Identity) -> Result<Connect, String> {
-    let (username, password) = secrets(config).await?;
-    Ok(Connect {
+fn connect(address: &Address, config: &Config, identity: &Identity, (username, password): Secrets) -> Connect {
+    Connect {
         version: config.protocol.into(),
         client_id: identity.client_id.clone(),
         // What goes up is kept here until it is acknowledged. Downward the cloud keeps nothing unless it is told to: what
@@ -270,7 +295,7 @@ async fn connect(address: &Address, config: &Config, identity: &Identity) -> Res
         problem_info: true,
         authentication_method: None,
         bridge: config.bridge && config.protocol == Protocol::V311 && identity.guises.is_bridge(address),
-    })
+    }
 }
 
 /// What is to come down. A session that goes on has it already; to subscribe again costs little, and mends what somebody
@@ -307,7 +332,7 @@ pub(super) fn status(message: Message, ack: &ConnAck, id: PacketId) -> Packet {
 }
 
 fn refusal(ack: &ConnAck) -> Failed {
-    let said = ack.reason_string.as_ref().map_or(String::new(), |text| format!(": {text}"));
+    let said = ack.reason_string.as_ref().map_or(String::new(), |text| format!(": {}", shown(text)));
     let why = match ack.reason {
         Reason::BAD_USER_OR_PASSWORD => format!("the cloud refused user or password (0x86){said}"),
         Reason::NOT_AUTHORIZED => {
@@ -316,7 +341,7 @@ fn refusal(ack: &ConnAck) -> Failed {
         Reason::CLIENT_ID_NOT_VALID => format!("the cloud refused the client id (0x85){said}; set `client-id`"),
         Reason(0x9C | 0x9D) => {
             let moved = if ack.reason.0 == 0x9D { "has moved" } else { "is elsewhere for now" };
-            let to = ack.server_reference.as_ref().map_or(String::new(), |to| format!(", to {to}"));
+            let to = ack.server_reference.as_ref().map_or(String::new(), |to| format!(", to {}", shown(to)));
             format!("the cloud {moved}{to} ({:#04x}){said}; set `url`", ack.reason.0)
         }
         reason => format!("the cloud refused the connection: {}{said}", meaning(reason)),
@@ -333,6 +358,7 @@ fn refusal(ack: &ConnAck) -> Failed {
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    use super::super::traffic::Counted;
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -345,7 +371,9 @@ mod tests {
         let subacks = [0x90, 3, 0, 1, 1].repeat(3);
         let answers = [&[0x20, 2, 0, 0], &subacks[..], &[0x40, 2, 0xFF, 0xFF], &[0x40, 2, 0xFF, 0xFF]].concat();
         theirs.write_all(&answers).await.expect("written");
-        let cloud = greet(Box::new(ours), &config.url.0[0], &config, &identity).await.expect("it is ready");
+        let cloud = greet(Box::new(ours), Traffic::default(), &config.url.0[0], &config, &identity, (None, None))
+            .await
+            .expect("it is ready");
         assert_eq!(cloud.early, []);
     }
 
@@ -354,7 +382,7 @@ mod tests {
         let (ours, mut theirs) = tokio::io::duplex(4096);
         let cloud = async {
             let mut connect = [0; 256];
-            theirs.read(&mut connect).await.expect("CONNECT");
+            assert!(theirs.read(&mut connect).await.expect("CONNECT") > 8);
             if answers {
                 // CONNACK, SUBACK, and PUBACK of the status.
                 theirs.write_all(&[0x20, 2, 0, 0, 0x90, 3, 0, 1, 1, 0x40, 2, 0xFF, 0xFF]).await.expect("written");
@@ -368,8 +396,10 @@ mod tests {
                 ((level, _), false) => (level, None),
             }
         };
-        let (greeted, (level, _theirs)) =
-            tokio::join!(greet(Box::new(ours), &config.url.0[0], config, identity), greeting);
+        let (greeted, (level, _theirs)) = tokio::join!(
+            greet(Box::new(ours), Traffic::default(), &config.url.0[0], config, identity, (None, None)),
+            greeting
+        );
         assert_eq!(greeted.is_ok(), answers);
         assert!(greeted.is_ok_and(|cloud| cloud.echoes == (level & 0x80 == 0)) || !answers);
         level
@@ -393,5 +423,34 @@ mod tests {
         ] {
             assert_eq!(login(&config, &identity, answers).await, level);
         }
+    }
+
+    /// 10 kB/s, and 100 kB of retained messages stand before the answers.
+    #[tokio::test(start_paused = true)]
+    async fn a_login_may_take_as_long_as_what_comes_before_its_answers() {
+        let config: Config =
+            toml::from_str("url = \"mqtt://a\"\nprotocol = \"3.1.1\"\nkeep-alive = \"10s\"").expect("valid");
+        let identity = Identity::new("a".into(), Some("status".into()));
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let (mut asked, mut theirs) = tokio::io::split(theirs);
+        let ours = Counted::new(ours);
+        let traffic = ours.traffic();
+        tokio::spawn(async move {
+            theirs.write_all(&[0x20, 2, 0, 0]).await.expect("written");
+            // PUBLISH (MQTT 3.1.1, 3.3) of 100 000 bytes.
+            let publish = [&[0x31, 0xA3, 0x8D, 0x06, 0, 1, b't'][..], &[0; 100_000]].concat();
+            for part in publish.chunks(5000) {
+                theirs.write_all(part).await.expect("written");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            theirs.write_all(&[0x40, 2, 0xFF, 0xFF]).await.expect("written");
+        });
+        let greeting = greet(Box::new(ours), traffic.clone(), &config.url.0[0], &config, &identity, (None, None));
+        let cloud = traffic.wait_for(Duration::from_secs(10), greeting).await.expect("in time").expect("it is ready");
+        assert_eq!(cloud.early.len(), 1);
+        drop(cloud);
+        let mut sent = Vec::new();
+        asked.read_to_end(&mut sent).await.expect("what we sent");
+        assert!(sent.ends_with(&[0xC0, 0, 0xC0, 0]), "the cloud was not left without a sign");
     }
 }

@@ -9,8 +9,9 @@
 //! and [`mark`]: what is added to what goes (all pure).
 //!
 //! To the cloud: `turns` (which of its addresses is next, and when), `dial` (the way there, over a [`proxy`], `tls` and a
-//! `websocket`), `login` (a session of the connection; as what, says the `guise`), [`retained`] (what is sent to one that has lost its own), `carry` (the
-//! loop over both sides), `life` (whether the connection still lives) and `end` (how it ended).
+//! `websocket`), `login` (a session of the connection; as what, says the `guise`), [`retained`] (what is sent to one that has
+//! lost its own), `carry` (the loop over both sides), `life` (whether the connection still lives, by the `traffic` on it) and
+//! `end` (how it ended); what others write is shown as `remote` has it.
 //!
 //! What becomes of each packet says the `pipe` (pure): what goes no faster than it may waits for its `pace`, what may not
 //! go up yet for other reasons at its `gate`, what is under way is in `flight`, what the cloud keeps of it over connections
@@ -30,6 +31,8 @@ mod dial;
 pub mod proxy;
 mod websocket;
 mod tls;
+mod traffic;
+mod remote;
 mod unchecked;
 mod login;
 mod guise;

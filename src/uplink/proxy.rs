@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, de};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::address::Address;
+use super::remote::shown;
 
 /// The head of an answer is smaller, with all that proxies put into one.
 const MOST_HEAD: usize = 16 * 1024;
@@ -55,7 +56,7 @@ impl Proxy {
             }
         }
         let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-        let line = String::from_utf8_lossy(line);
+        let line = shown(&String::from_utf8_lossy(line));
         let said = line.split_once(' ').map_or("", |(_, said)| said).trim();
         match said.get(..3).and_then(|code| code.parse::<u16>().ok()) {
             Some(200..300) => Ok(()),
@@ -216,7 +217,7 @@ mod tests {
             ("http://p", "HTTP/1.1 407 Auth\r\n\r\n", "wants user and password (407 Auth)"),
             ("http://me:geheim@p", "HTTP/1.1 407 Auth\r\n\r\n", "refuses user or password"),
             ("http://p", "HTTP/1.1 403 Filtered\r\n\r\nno", "does not allow connections to [::1]:443"),
-            ("http://p", "HTTP/1.1 502 Bad Gateway\r\n\r\n", "502 Bad Gateway"),
+            ("http://p", "HTTP/1.1 502 Bad \u{1b}[1m\nGateway\r\n\r\n", "502 Bad [1mGateway"),
             ("http://p", "SSH-2.0-x\r\n", "does not answer as an HTTP proxy"),
             ("http://p", "HTTP/1.1 abc\r\n\r\n", "does not answer as an HTTP proxy"),
         ] {

@@ -9,6 +9,7 @@ use tungstenite::handshake::machine::TryParse;
 use tungstenite::http::StatusCode;
 
 use super::address::Address;
+use super::remote::shown;
 use crate::websocket::WebSocket;
 
 /// The head of an answer is smaller.
@@ -61,7 +62,7 @@ fn check(response: &Response, key: &str, address: &Address) -> Result<(), String
         let advice = match status.as_u16() {
             401 | 403 => ": it wants to know first who asks".to_owned(),
             404 => ": look up the path in the cloud's manual; it is often /mqtt".to_owned(),
-            300..=399 => format!(": it refers to {}", text("Location")),
+            300..=399 => format!(": it refers to {}", shown(text("Location"))),
             _ => String::new(),
         };
         return Err(format!("WebSocket: {address} answers {status}{advice}"));
