@@ -415,7 +415,7 @@ impl Router {
         let reading =
             |queue| by_queue.get(&queue).and_then(|key| sessions.get(key)).is_some_and(|s| s.connection.is_some());
         if let Some(batch) = self.tail.take(window, now.instant, reading) {
-            self.orders.handed_over();
+            self.orders.handed_over(self.tail.left());
             effects.commit = Some(batch);
         } else if !self.tail.is_writing() {
             self.orders.nothing_to_write(effects);

@@ -50,7 +50,8 @@ pub struct Tail<W> {
     handshakes: BTreeMap<(QueueId, Handshake), bool>,
     wills: BTreeMap<Arc<str>, Option<Will>>,
     aside: Vec<Aside>,
-    aside_done: Vec<u64>,
+    /// With the entry that has to be on the disk before.
+    aside_done: Vec<(EntryId, u64)>,
     purged: Vec<(QueueId, EntryId)>,
     /// Who waits for the next batch, and for the one being written.
     waiting: Vec<W>,
@@ -210,9 +211,11 @@ impl<W> Tail<W> {
         aside::shorten(&mut self.aside)
     }
 
-    /// Notes that those of these numbers, as the store has them, need not be set aside any more.
-    pub fn forget_aside(&mut self, mut numbers: Vec<u64>) {
-        self.aside_done.append(&mut numbers);
+    /// Notes that those of these numbers, as the store has them, need not be set aside any more: once all that has been
+    /// appended before is on the disk, as they may be among it.
+    pub fn forget_aside(&mut self, numbers: Vec<u64>) {
+        let last = self.last();
+        self.aside_done.extend(numbers.into_iter().map(|number| (last, number)));
     }
 
     /// When the next batch should be taken because somebody waits for it who cannot be served otherwise, as no
@@ -265,6 +268,16 @@ impl<W> Tail<W> {
     /// Notes that what `queue` has on the disk, up to and with this entry, is to go unread.
     pub fn purge(&mut self, queue: QueueId, until: EntryId) {
         self.purged.push((queue, until));
+    }
+
+    /// The newest entry that is in no batch yet; 0 when there is none.
+    pub fn last(&self) -> EntryId {
+        self.entries.back().map(|last| last.id).unwrap_or_default()
+    }
+
+    /// The oldest entry that is in no batch yet, and needs the disk.
+    pub fn left(&self) -> Option<EntryId> {
+        self.entries.iter().find(|e| !e.is_elided()).map(|e| e.id)
     }
 
     /// How many entries are held.
@@ -329,6 +342,9 @@ impl<W> Tail<W> {
         self.written = std::mem::replace(&mut self.entries, rest);
         self.elided -= self.written.iter().filter(|e| e.is_elided()).count();
         let until = self.written.back().map(|last| last.id).unwrap_or_default();
+        let left = self.left();
+        let aside_done = self.aside_done.extract_if(.., |(after, _)| left.is_none_or(|left| *after < left));
+        let aside_done = aside_done.map(|(_, number)| number).collect();
         for entry in &self.written {
             if entry.retain {
                 self.retained.insert(entry.message.topic.clone(), entry.message.clone());
@@ -353,7 +369,7 @@ impl<W> Tail<W> {
             handshakes: std::mem::take(&mut self.handshakes).into_iter().map(|((q, h), begun)| (q, h, begun)).collect(),
             wills: std::mem::take(&mut self.wills).into_iter().collect(),
             aside: std::mem::take(&mut self.aside),
-            aside_done: std::mem::take(&mut self.aside_done),
+            aside_done,
             purged: std::mem::take(&mut self.purged),
         };
         // What is due and had no room in this batch follows at once.

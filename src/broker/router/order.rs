@@ -10,7 +10,7 @@ use crate::broker::order::{Order, Outcome, Refusal};
 use crate::broker::topics::SessionKey;
 use crate::clock::Timestamp;
 use crate::message::{Message, QoS};
-use crate::store::{Delivery, Lost, NO_CLASS, QueueId};
+use crate::store::{Delivery, EntryId, Lost, NO_CLASS, QueueId};
 
 /// Which order an [`Outcome`] is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +28,8 @@ pub(super) struct Orders {
 struct Waiting {
     ticket: Ticket,
     count: u64,
+    /// The last entry that has to be on the disk.
+    until: EntryId,
     /// The queue of which the store says how much went.
     purged: Option<QueueId>,
 }
@@ -38,9 +40,9 @@ impl Orders {
         !self.next.is_empty()
     }
 
-    /// A batch was handed to the store.
-    pub(super) fn handed_over(&mut self) {
-        self.written.append(&mut self.next);
+    /// A batch was handed to the store. The entries from `left` on had no room in it, and who needs them waits for them.
+    pub(super) fn handed_over(&mut self, left: Option<EntryId>) {
+        self.written.extend(self.next.extract_if(.., |w| left.is_none_or(|left| w.until < left)));
     }
 
     /// The batch is on the disk.
@@ -54,7 +56,9 @@ impl Orders {
     }
 
     fn purged(&mut self, queue: QueueId, entries: u64) {
-        if let Some(waiting) = self.written.iter_mut().find(|w| w.purged == Some(queue)) {
+        // The first, which may wait for entries of a later batch.
+        let mut waiting = self.written.iter_mut().chain(&mut self.next);
+        if let Some(waiting) = waiting.find(|w| w.purged == Some(queue)) {
             waiting.purged = None;
             waiting.count = entries;
         }
@@ -92,7 +96,7 @@ impl Router {
             }
         };
         match done {
-            Ok(count) => self.orders.next.push(Waiting { ticket, count, purged }),
+            Ok(count) => self.orders.next.push(Waiting { ticket, count, until: self.tail.last(), purged }),
             Err(refusal) => effects.outcomes.push((ticket, Err(refusal))),
         }
     }

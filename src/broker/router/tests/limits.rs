@@ -193,3 +193,27 @@ fn a_session_that_changes_often_is_written_once() {
     world.window();
     assert!(world.committing.is_none());
 }
+
+#[test]
+fn an_order_is_done_when_all_its_messages_are_on_the_disk_in_however_many_batches() {
+    let mut world = World::new();
+    world.open(1, connect("m", 60));
+    world.gone(1);
+    world.commit();
+    let messages: Vec<_> = (0..3).map(|_| Message::new("t", vec![0; 600 << 10])).collect();
+    world.apply(Event::Order(Ticket(1), Order::Put { queue: "m".into(), messages, aside: vec![7] }));
+    world.apply(Event::Order(Ticket(2), Order::WriteOut));
+    let batch = world.committing.as_ref().unwrap();
+    assert_eq!(
+        (batch.appends.len(), batch.aside_done.as_slice()),
+        (2, [].as_slice()),
+        "what is tried again stays aside"
+    );
+    world.committed();
+    assert_eq!(world.effects.outcomes, [], "one is left");
+    let batch = world.committing.as_ref().unwrap();
+    assert_eq!((batch.appends.len(), batch.aside_done.as_slice()), (1, [7].as_slice()));
+    world.committed();
+    assert_eq!(std::mem::take(&mut world.effects.outcomes), [(Ticket(1), Ok(3)), (Ticket(2), Ok(0))]);
+    assert_eq!(world.disk.len(), 3);
+}

@@ -136,6 +136,30 @@ fn what_a_durable_member_leaves_to_another_stays_durable() {
 }
 
 #[test]
+fn what_a_durable_member_leaves_moves_in_one_transaction_however_much_is_before_it() {
+    let mut world = world(&[60], QoS::AtLeastOnce);
+    world.open(4, connect("other", 60));
+    world.gone(4);
+    world.publish(9, 5, "t/a");
+    world.commit();
+    world.open(2, connect("m2", 60));
+    world.subscribe(2, "$share/g/t/#", QoS::AtLeastOnce);
+    world.commit();
+    let messages: Vec<_> = (0..3).map(|_| Message::new("own", vec![0; 1 << 20])).collect();
+    world.router.apply(
+        Event::Order(Ticket(1), Order::Put { queue: "other".into(), messages, aside: Vec::new() }),
+        world.now,
+        &mut world.effects,
+    );
+    world.router.apply(Event::Opened { link: LinkId(3), own: None }, world.now, &mut world.effects);
+    world.packet(3, Packet::Connect(Box::new(Connect { clean_start: true, ..connect("m1", 60) })));
+    let batch = world.committing.as_ref().unwrap();
+    assert_eq!((batch.ended.len(), batch.appends.len()), (1, 4));
+    world.committed();
+    assert_eq!(world.disk.len(), 4);
+}
+
+#[test]
 fn a_share_gets_no_retained_messages_and_no_other_s_topics() {
     let mut world = World::new();
     world.apply(Event::Publish(Message::retained("t", "x")));
