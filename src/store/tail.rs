@@ -79,6 +79,9 @@ pub struct Entering<W> {
     pub with: Option<With>,
     /// A reader waits for it to be durable: an acknowledgement cannot spare the writing.
     pub urgent: bool,
+    /// It may go when the disk takes nothing: a reading, or of a client that does not wait. That nobody waits for it now
+    /// says nothing: of what moves from one queue to another, or comes by an order, somebody may have been told already.
+    pub may_go: bool,
 }
 
 /// What is recorded with an entry: neither without the other survives.
@@ -279,10 +282,11 @@ impl<W> Tail<W> {
         entries.find(|e| e.open.iter().any(|(open, _)| *open == queue)).map(|e| e.message.at)
     }
 
-    /// Gives up entries that nobody waits for, such as readings, until `bytes` of them are gone or there are none: the
-    /// least important first, of these the oldest. Returns which were given up, by queue. What is being written stays.
+    /// Gives up entries that may go, such as readings, until `bytes` of them are gone or there are none: the least
+    /// important first, of these the oldest. Returns which were given up, by queue. What is being written stays.
     pub fn give_up(&mut self, bytes: usize) -> Vec<(QueueId, EntryId)> {
-        let may_go = |e: &Entering<W>| e.waiter.is_none() && e.with.is_none() && !e.retain && !e.open.is_empty();
+        let may_go =
+            |e: &Entering<W>| e.may_go && e.waiter.is_none() && e.with.is_none() && !e.retain && !e.open.is_empty();
         let class = |e: &Entering<W>| e.open.iter().map(|(_, delivery)| delivery.class).min();
         let mut places: Vec<_> = (self.entries.iter().enumerate().filter(|(_, e)| may_go(e)))
             .map(|(place, e)| (std::cmp::Reverse(class(e)), place))
@@ -298,7 +302,8 @@ impl<W> Tail<W> {
             given_up.extend(entry.open.drain(..).map(|(queue, _)| (queue, entry.id)));
             self.elided += 1;
         }
-        self.forget_elided();
+        // Wherever they are: behind others that stay, they would hold the room that they were to make.
+        self.forget_all_elided();
         given_up
     }
 
@@ -391,6 +396,12 @@ impl<W> Tail<W> {
             self.let_go(entry);
         }
         if self.elided > MANY && self.elided > self.entries.len() / 2 {
+            self.forget_all_elided();
+        }
+    }
+
+    fn forget_all_elided(&mut self) {
+        if self.elided > 0 {
             let (elided, open) = std::mem::take(&mut self.entries).into_iter().partition(Entering::is_elided);
             self.entries = open;
             let elided: VecDeque<_> = elided;
@@ -476,6 +487,7 @@ mod tests {
             waiter: Some(id),
             with: None,
             urgent: false,
+            may_go: false,
         }
     }
 
@@ -611,11 +623,12 @@ mod tests {
     }
 
     #[test]
-    fn the_least_important_and_oldest_that_nobody_waits_for_is_given_up() {
+    fn the_least_important_and_oldest_that_may_go_is_given_up() {
         let (mut tail, now) = (Tail::default(), Instant::now());
         let size = Message::new("t", "12345").size();
         let reading = |id: u64, class| Entering {
             waiter: None,
+            may_go: true,
             open: vec![(Q1, Delivery { class, ..delivery() }), (Q2, Delivery { class, ..delivery() })],
             ..entering(id, Message::new("t", "12345"), now)
         };
@@ -625,13 +638,14 @@ mod tests {
         for (id, class) in [(3, 0), (4, NO_CLASS), (5, NO_CLASS), (6, 1)] {
             tail.append(reading(id, class));
         }
+        tail.append(Entering { may_go: false, ..reading(7, NO_CLASS) });
         let gone = |ids: &[u64]| ids.iter().flat_map(|id| [(Q1, EntryId(*id)), (Q2, EntryId(*id))]).collect::<Vec<_>>();
         assert_eq!(tail.give_up(size), gone(&[4]));
         assert_eq!(tail.give_up(2 * size), gone(&[5, 6]));
         assert_eq!(tail.give_up(9 * size), gone(&[3]));
-        assert_eq!(tail.give_up(size), [], "the others are waited for, or on their way");
+        assert_eq!(tail.give_up(size), [], "the others are waited for, were acknowledged, or are on their way");
         tail.committed();
-        assert_eq!(ids(&tail.take(WINDOW, now + WINDOW, |_| true).unwrap()), [2]);
+        assert_eq!(ids(&tail.take(WINDOW, now + WINDOW, |_| true).unwrap()), [2, 7]);
     }
 
     /// Every waiter is told exactly once, whatever the interleaving, and what is never acknowledged is written.
