@@ -251,9 +251,21 @@ impl<W> Tail<W> {
         released
     }
 
-    /// Notes a retained message that is cleared (its payload is empty), with nobody waiting for it.
+    /// Notes a retained message that is cleared (its payload is empty), with nobody waiting for it. What was to be kept
+    /// for its topic before is not any more; who waits for that alone is told when this is on the disk.
     pub fn clear_retained(&mut self, message: Arc<Message>) {
+        // A batch that is being written is on the disk before this.
+        for entry in self.entries.iter_mut().filter(|e| e.retain && e.message.topic == message.topic) {
+            entry.retain = false;
+            if entry.is_elided() {
+                let waiter = entry.elide(false, &mut self.handshakes, &mut self.waiting);
+                self.waiting.extend(waiter);
+                self.urgent |= !self.waiting.is_empty();
+                self.elided += 1;
+            }
+        }
         self.retained.insert(message.topic.clone(), message);
+        self.forget_elided();
     }
 
     /// Notes that what `queue` has on the disk, up to and with this entry, is to go unread.
@@ -586,6 +598,30 @@ mod tests {
         assert_eq!((ids(&batch), batch.retained), (vec![], vec![Arc::new(new)]));
         assert_eq!(tail.committed(), (vec![1, 2], Some(EntryId(2))));
         assert_eq!(tail.bytes(), 0);
+    }
+
+    #[test]
+    fn a_retained_message_that_is_cleared_on_its_way_to_the_disk_does_not_come_back() {
+        let (mut tail, now) = (Tail::default(), Instant::now());
+        let retained = |topic: &str, payload: &str| Message::retained(topic, payload.to_owned());
+        let cleared = Arc::new(retained("t", ""));
+        tail.append(Entering { open: vec![(Q1, delivery())], retain: true, ..entering(1, retained("t", "a"), now) });
+        tail.append(Entering { retain: true, ..entering(2, retained("t", "b"), now) });
+        tail.append(Entering { retain: true, ..entering(3, retained("u", "c"), now) });
+        tail.clear_retained(cleared.clone());
+        let batch = tail.take(WINDOW, now, |_| true).unwrap();
+        assert_eq!((ids(&batch), batch.retained), (vec![1], vec![cleared.clone(), Arc::new(retained("u", "c"))]));
+        assert_eq!(tail.committed(), (vec![2, 1, 3], Some(EntryId(3))));
+        assert_eq!((tail.bytes(), tail.held()), (0, 0));
+        tail.append(Entering { retain: true, ..entering(4, retained("t", "d"), now) });
+        tail.clear_retained(cleared.clone());
+        assert_eq!(tail.urgent_at(WINDOW, now), Some(now + WINDOW / 4), "who waits for it is told soon");
+        assert_eq!(tail.take(WINDOW, now, |_| true).unwrap().retained, [cleared.clone()]);
+        assert_eq!(tail.committed().0, [4]);
+        tail.clear_retained(cleared);
+        tail.append(Entering { retain: true, ..entering(5, retained("t", "e"), now) });
+        let batch = tail.take(WINDOW, now, |_| true).unwrap();
+        assert_eq!(batch.retained, [Arc::new(retained("t", "e"))], "what comes later stays");
     }
 
     #[test]
