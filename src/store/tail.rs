@@ -82,6 +82,9 @@ pub struct Entering<W> {
     pub with: Option<With>,
     /// A reader waits for it to be durable: an acknowledgement cannot spare the writing.
     pub urgent: bool,
+    /// It may go when the disk takes nothing: a reading, or of a client that does not wait. That nobody waits for it now
+    /// says nothing: of what moves from one queue to another, or comes by an order, somebody may have been told already.
+    pub may_go: bool,
 }
 
 /// What is recorded with an entry: neither without the other survives.
@@ -260,9 +263,21 @@ impl<W> Tail<W> {
         self.together = self.entries.back().map(|last| last.id).or(self.together);
     }
 
-    /// Notes a retained message that is cleared (its payload is empty), with nobody waiting for it.
+    /// Notes a retained message that is cleared (its payload is empty), with nobody waiting for it. What was to be kept
+    /// for its topic before is not any more; who waits for that alone is told when this is on the disk.
     pub fn clear_retained(&mut self, message: Arc<Message>) {
+        // A batch that is being written is on the disk before this.
+        for entry in self.entries.iter_mut().filter(|e| e.retain && e.message.topic == message.topic) {
+            entry.retain = false;
+            if entry.is_elided() {
+                let waiter = entry.elide(false, &mut self.handshakes, &mut self.waiting);
+                self.waiting.extend(waiter);
+                self.urgent |= !self.waiting.is_empty();
+                self.elided += 1;
+            }
+        }
         self.retained.insert(message.topic.clone(), message);
+        self.forget_elided();
     }
 
     /// Notes that what `queue` has on the disk, up to and with this entry, is to go unread.
@@ -301,10 +316,11 @@ impl<W> Tail<W> {
         entries.find(|e| e.open.iter().any(|(open, _)| *open == queue)).map(|e| e.message.at)
     }
 
-    /// Gives up entries that nobody waits for, such as readings, until `bytes` of them are gone or there are none: the
-    /// least important first, of these the oldest. Returns which were given up, by queue. What is being written stays.
+    /// Gives up entries that may go, such as readings, until `bytes` of them are gone or there are none: the least
+    /// important first, of these the oldest. Returns which were given up, by queue. What is being written stays.
     pub fn give_up(&mut self, bytes: usize) -> Vec<(QueueId, EntryId)> {
-        let may_go = |e: &Entering<W>| e.waiter.is_none() && e.with.is_none() && !e.retain && !e.open.is_empty();
+        let may_go =
+            |e: &Entering<W>| e.may_go && e.waiter.is_none() && e.with.is_none() && !e.retain && !e.open.is_empty();
         let class = |e: &Entering<W>| e.open.iter().map(|(_, delivery)| delivery.class).min();
         let mut places: Vec<_> = (self.entries.iter().enumerate().filter(|(_, e)| may_go(e)))
             .map(|(place, e)| (std::cmp::Reverse(class(e)), place))
@@ -320,7 +336,8 @@ impl<W> Tail<W> {
             given_up.extend(entry.open.drain(..).map(|(queue, _)| (queue, entry.id)));
             self.elided += 1;
         }
-        self.forget_elided();
+        // Wherever they are: behind others that stay, they would hold the room that they were to make.
+        self.forget_all_elided();
         given_up
     }
 
@@ -418,6 +435,12 @@ impl<W> Tail<W> {
             self.let_go(entry);
         }
         if self.elided > MANY && self.elided > self.entries.len() / 2 {
+            self.forget_all_elided();
+        }
+    }
+
+    fn forget_all_elided(&mut self) {
+        if self.elided > 0 {
             let (elided, open) = std::mem::take(&mut self.entries).into_iter().partition(Entering::is_elided);
             self.entries = open;
             let elided: VecDeque<_> = elided;
@@ -503,6 +526,7 @@ mod tests {
             waiter: Some(id),
             with: None,
             urgent: false,
+            may_go: false,
         }
     }
 
@@ -604,6 +628,30 @@ mod tests {
     }
 
     #[test]
+    fn a_retained_message_that_is_cleared_on_its_way_to_the_disk_does_not_come_back() {
+        let (mut tail, now) = (Tail::default(), Instant::now());
+        let retained = |topic: &str, payload: &str| Message::retained(topic, payload.to_owned());
+        let cleared = Arc::new(retained("t", ""));
+        tail.append(Entering { open: vec![(Q1, delivery())], retain: true, ..entering(1, retained("t", "a"), now) });
+        tail.append(Entering { retain: true, ..entering(2, retained("t", "b"), now) });
+        tail.append(Entering { retain: true, ..entering(3, retained("u", "c"), now) });
+        tail.clear_retained(cleared.clone());
+        let batch = tail.take(WINDOW, now, |_| true).unwrap();
+        assert_eq!((ids(&batch), batch.retained), (vec![1], vec![cleared.clone(), Arc::new(retained("u", "c"))]));
+        assert_eq!(tail.committed(), (vec![2, 1, 3], Some(EntryId(3))));
+        assert_eq!((tail.bytes(), tail.held()), (0, 0));
+        tail.append(Entering { retain: true, ..entering(4, retained("t", "d"), now) });
+        tail.clear_retained(cleared.clone());
+        assert_eq!(tail.urgent_at(WINDOW, now), Some(now + WINDOW / 4), "who waits for it is told soon");
+        assert_eq!(tail.take(WINDOW, now, |_| true).unwrap().retained, [cleared.clone()]);
+        assert_eq!(tail.committed().0, [4]);
+        tail.clear_retained(cleared);
+        tail.append(Entering { retain: true, ..entering(5, retained("t", "e"), now) });
+        let batch = tail.take(WINDOW, now, |_| true).unwrap();
+        assert_eq!(batch.retained, [Arc::new(retained("t", "e"))], "what comes later stays");
+    }
+
+    #[test]
     fn a_disk_that_takes_nothing_costs_readers_that_keep_up_no_memory() {
         let (mut tail, now) = (Tail::default(), Instant::now());
         append(&mut tail, 1, &[Q1], now);
@@ -656,11 +704,12 @@ mod tests {
     }
 
     #[test]
-    fn the_least_important_and_oldest_that_nobody_waits_for_is_given_up() {
+    fn the_least_important_and_oldest_that_may_go_is_given_up() {
         let (mut tail, now) = (Tail::default(), Instant::now());
         let size = Message::new("t", "12345").size();
         let reading = |id: u64, class| Entering {
             waiter: None,
+            may_go: true,
             open: vec![(Q1, Delivery { class, ..delivery() }), (Q2, Delivery { class, ..delivery() })],
             ..entering(id, Message::new("t", "12345"), now)
         };
@@ -670,13 +719,14 @@ mod tests {
         for (id, class) in [(3, 0), (4, NO_CLASS), (5, NO_CLASS), (6, 1)] {
             tail.append(reading(id, class));
         }
+        tail.append(Entering { may_go: false, ..reading(7, NO_CLASS) });
         let gone = |ids: &[u64]| ids.iter().flat_map(|id| [(Q1, EntryId(*id)), (Q2, EntryId(*id))]).collect::<Vec<_>>();
         assert_eq!(tail.give_up(size), gone(&[4]));
         assert_eq!(tail.give_up(2 * size), gone(&[5, 6]));
         assert_eq!(tail.give_up(9 * size), gone(&[3]));
-        assert_eq!(tail.give_up(size), [], "the others are waited for, or on their way");
+        assert_eq!(tail.give_up(size), [], "the others are waited for, were acknowledged, or are on their way");
         tail.committed();
-        assert_eq!(ids(&tail.take(WINDOW, now + WINDOW, |_| true).unwrap()), [2]);
+        assert_eq!(ids(&tail.take(WINDOW, now + WINDOW, |_| true).unwrap()), [2, 7]);
     }
 
     /// Every waiter is told exactly once, whatever the interleaving, and what is never acknowledged is written.

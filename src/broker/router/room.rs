@@ -160,8 +160,8 @@ impl Router {
         self.tail.bytes() >= self.limits.tail
     }
 
-    /// Makes room in RAM for something new that nobody can be refused: what is older and nobody waits for goes, the least
-    /// important first. So after hours with a disk that takes nothing the newest readings are there, and not the first.
+    /// Makes room in RAM for something new that nobody can be refused: what is older and may go does, the least important
+    /// first. So after hours with a disk that takes nothing the newest readings are there, and not the first.
     pub(super) fn give_up_oldest(&mut self, now: Now) {
         if self.room.nothing_to_give_up.is_some_and(|at| now.instant - at < LOOK_AGAIN) {
             return;

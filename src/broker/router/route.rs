@@ -51,6 +51,8 @@ pub(super) struct Terms {
     pub urgent: bool,
     /// How much a queue may hold; [`super::room::Room::bound`] when it says nothing.
     pub bound: Option<Bound>,
+    /// Nobody was or will be told that it is kept: it may go from RAM when the disk takes nothing.
+    pub may_go: bool,
 }
 
 /// So few entries on their way to the disk do not wait for the window when a publisher waits for them.
@@ -76,6 +78,7 @@ impl Router {
         effects: &mut Effects,
     ) -> Result<(), Reason> {
         let from = origin.session();
+        let may_go = matches!(origin, Origin::Gateway | Origin::Client(_));
         let (publisher, will_of) = match origin {
             Origin::Publisher(publisher) => (Some(publisher), None),
             Origin::Will(_, client_id) => (None, Some(client_id)),
@@ -115,10 +118,10 @@ impl Router {
         let retain = message.retain && self.retain(from, &message, now) && from.is_some() && !stuck;
         // Whoever gets it twice has two entries, in one transaction: what is recorded with one of them holds for all.
         let urgent = !matches.again.is_empty();
-        let terms = Terms { publisher, will_of: will_of.clone(), retain, urgent, bound: None };
+        let terms = Terms { publisher, will_of: will_of.clone(), retain, urgent, bound: None, may_go };
         let mut held = self.enter(&message, &matches.first, terms, now);
         for delivery in matches.again.drain(..) {
-            let terms = Terms { publisher, will_of: will_of.clone(), urgent, ..Terms::default() };
+            let terms = Terms { publisher, will_of: will_of.clone(), urgent, may_go, ..Terms::default() };
             held |= self.enter(&message, std::slice::from_ref(&delivery), terms, now);
         }
         if !held {
@@ -176,6 +179,7 @@ impl Router {
                 waiter,
                 with: terms.will_of.map(With::Will).or(received),
                 urgent,
+                may_go: terms.may_go,
             });
         }
         held

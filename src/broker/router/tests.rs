@@ -612,6 +612,30 @@ fn the_tail_is_bounded_when_the_disk_takes_nothing() {
 }
 
 #[test]
+fn what_an_order_puts_into_a_queue_does_not_make_room_for_readings() {
+    let mut world = World::new();
+    world.open(1, connect("reader", 60));
+    world.subscribe(1, "t", QoS::AtLeastOnce);
+    world.gone(1);
+    let reading = || Event::Publish(Message::new("t", vec![0; 2000 - 129]));
+    world.apply(reading());
+    world.window();
+    assert!(world.committing.is_some(), "the disk takes nothing more until this one is there");
+    let messages = (0..3).map(|_| Message::new("put", vec![0; 2000 - 131])).collect();
+    let order = Order::Put { queue: "reader".into(), messages, aside: Vec::new() };
+    world.apply(Event::Order(Ticket(1), order));
+    for _ in 0..10 {
+        world.apply(reading());
+    }
+    assert_eq!(world.router.status().dropped, 9, "readings go");
+    world.committed();
+    world.commit();
+    world.commit();
+    let kept: Vec<_> = world.disk.iter().map(|(_, entry)| &*entry.message.topic).collect();
+    assert_eq!(kept, ["t", "put", "put", "put", "t"]);
+}
+
+#[test]
 fn a_slow_reader_without_a_queue_on_disk_loses_and_it_is_counted() {
     let mut world = World::new();
     world.open(1, connect("slow", 0));
