@@ -107,6 +107,11 @@ impl Cloud {
         let silent = || format!("{address} accepts connections, but does not answer MQTT");
         timeout(config.connect_timeout.0, greet(stream, address, config, identity)).await.map_err(|_| Failed::from(silent()))?
     }
+
+    /// Whether it has acknowledged our status: it takes a message.
+    pub(super) fn has_taken_status(&self, identity: &Identity) -> bool {
+        identity.status.is_some() && self.ack.maximum_qos > QoS::AtMostOnce
+    }
 }
 
 /// What a reason code means, with its number.
