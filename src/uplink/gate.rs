@@ -45,6 +45,8 @@ pub(super) struct Gate {
     /// How many at the front of `held` were sent before, and not taken.
     again: usize,
     pause: Duration,
+    /// Not the first goes alone, but this one in turn of those behind it.
+    other: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +59,7 @@ enum State {
 
 impl Gate {
     pub(super) fn new() -> Self {
-        Self { state: State::Open, held: VecDeque::new(), bytes: 0, again: 0, pause: PAUSE.0 }
+        Self { state: State::Open, held: VecDeque::new(), bytes: 0, again: 0, pause: PAUSE.0, other: None }
     }
 
     /// The gate of the next connection; what waited comes again from the local session.
@@ -65,10 +67,11 @@ impl Gate {
         let state = match caution {
             Caution::None => State::Open,
             Caution::Alone => State::Alone(None),
-            Caution::AloneAfterAWhile => State::Quiet(Instant::now() + QUIET),
+            Caution::AloneAfterAWhile | Caution::OtherAfterAWhile(_) => State::Quiet(Instant::now() + QUIET),
         };
+        let other = if let Caution::OtherAfterAWhile(turn) = caution { Some(turn) } else { None };
         // How long the cloud was left alone outlives the connection.
-        *self = Self { state, pause: self.pause, ..Self::new() };
+        *self = Self { state, other, pause: self.pause, ..Self::new() };
     }
 
     pub(super) fn push(&mut self, outward: Outward) {
@@ -86,13 +89,24 @@ impl Gate {
         if !matches!(self.state, State::Open | State::Alone(None)) {
             return None;
         }
-        let outward = self.held.pop_front()?;
+        let outward = match self.other() {
+            Some(place) => self.held.remove(place),
+            None => self.held.pop_front(),
+        }?;
         self.bytes -= outward.publish.message.size();
         self.again = self.again.saturating_sub(1);
         if let (State::Alone(None), Some(id)) = (self.state, outward.publish.id) {
             self.state = State::Alone(Some(id));
         }
         Some(outward)
+    }
+
+    /// The place of the one that goes in place of the first; none when it is the first's turn, or no other waits.
+    fn other(&mut self) -> Option<usize> {
+        let turn = self.other.take()?;
+        let places = self.held.iter().enumerate().filter(|(_, outward)| outward.publish.id.is_some());
+        let behind: Vec<_> = places.skip(1).map(|(place, _)| place).collect();
+        behind.get(turn.checked_rem(behind.len())?).copied()
     }
 
     /// Which one is alone under way.
@@ -179,6 +193,22 @@ mod tests {
             assert!(out(&mut gate).is_empty());
             gate.arrived(id(1));
             assert_eq!((out(&mut gate), gate.alone()), (vec![2, 0], None));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_goes_before_the_first_if_one_waits() {
+        for (waiting, turn, first) in
+            [(&[1, 0, 2, 3][..], 0, 2), (&[1, 0, 2, 3], 1, 3), (&[1, 0, 2, 3], 2, 2), (&[1], 4, 1)]
+        {
+            let mut gate = Gate::new();
+            gate.begin(Caution::OtherAfterAWhile(turn));
+            waiting.iter().for_each(|n| gate.push(outward(*n)));
+            advance(QUIET).await;
+            assert_eq!((out(&mut gate), gate.alone()), (vec![first], Some(id(first))));
+            gate.arrived(id(first));
+            let rest: Vec<_> = waiting.iter().copied().filter(|n| *n != first).collect();
+            assert_eq!(out(&mut gate), rest);
         }
     }
 

@@ -115,6 +115,11 @@ impl Cloud {
         let greeted = traffic.wait_for(config.connect_timeout.0, greeting).await;
         greeted.unwrap_or_else(|| Err(format!("{address} accepts connections, but does not answer MQTT").into()))
     }
+
+    /// Whether it has acknowledged our status: it takes a message.
+    pub(super) fn has_taken_status(&self, identity: &Identity) -> bool {
+        identity.status.is_some() && self.ack.maximum_qos > QoS::AtMostOnce
+    }
 }
 
 /// What a reason code means, with its number.

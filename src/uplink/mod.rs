@@ -148,7 +148,7 @@ impl Uplink {
             let why = match connected {
                 Ok(cloud) => {
                     self.identity.connected(address, &cloud.ack);
-                    pipe.heads_for(address);
+                    pipe.heads_for(address, cloud.has_taken_status(&self.identity));
                     let since = Instant::now();
                     let Err(end) = self.carry(cloud, &mut pipe, &stop).await else { return };
                     if pipe.has_acknowledged() || since.elapsed() >= GOOD {

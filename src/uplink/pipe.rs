@@ -130,9 +130,12 @@ impl Pipe {
         Self { stuck: Some(stuck), ..self }
     }
 
-    /// The next connection is to this address.
-    pub(super) fn heads_for(&mut self, address: &Address) {
+    /// The next connection is to this address; `taken` when our status was published there and acknowledged.
+    pub(super) fn heads_for(&mut self, address: &Address, taken: bool) {
         self.kept.heads_for(address);
+        if taken {
+            self.strikes.took_another();
+        }
     }
 
     /// Both sides are connected anew, the cloud with these limits. Whether it `echoes` may differ each time.
@@ -442,7 +445,7 @@ impl Pipe {
             _ => {}
         }
         self.acknowledged = true;
-        self.strikes.acknowledged();
+        self.strikes.acknowledged(ack.id);
         self.gate.arrived(ack.id);
         if ack.reason.is_error() {
             self.set_aside(ack.id, &leg, ack.reason, out);

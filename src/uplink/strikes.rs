@@ -5,7 +5,8 @@
 //! reasons, and no message is to be blamed for those. So after a connection that ended with nothing acknowledged, the next
 //! one sends the first message alone. If the cloud hangs up on that soon, by itself, the next connection has to hold for a
 //! while before the message is sent; the third time it is the message's fault. Lines that are cut at random, even several
-//! times a second, do not look like that; and when message after message seems at fault, it is the cloud that is.
+//! times a second, do not look like that; and when message after message seems at fault, it is the cloud that is. So is one
+//! that takes nothing else either: before a message is set aside on which it hangs up, it has to take our status, or another.
 
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub(super) enum Caution {
     Alone,
     /// The same, but not before the connection has held for a while.
     AloneAfterAWhile,
+    /// The same, but of those that wait behind the first this one in turn, if any does: to see whether the cloud takes it.
+    OtherAfterAWhile(usize),
 }
 
 /// How a connection ended, as far as it matters here.
@@ -59,6 +62,10 @@ pub(super) struct Strikes {
     sent: Option<Instant>,
     /// Something came from the cloud since.
     heard: bool,
+    /// The cloud has taken something else since the first strike.
+    proven: bool,
+    /// How many others were sent to see that.
+    others: usize,
     in_a_row: u32,
 }
 
@@ -67,6 +74,7 @@ impl Strikes {
         match (self.doubt, self.count) {
             (false, _) => Caution::None,
             (true, 0) => Caution::Alone,
+            _ if self.needs_proof() => Caution::OtherAfterAWhile(self.others),
             (true, _) => Caution::AloneAfterAWhile,
         }
     }
@@ -74,14 +82,18 @@ impl Strikes {
     /// This message is about to be sent alone. With a reason it is to be set aside instead.
     pub(super) fn sends(&mut self, id: PacketId) -> Option<Reason> {
         if self.head != Some(id) {
-            (self.head, self.count) = (Some(id), 0);
+            if self.needs_proof() {
+                self.others += 1;
+                return None;
+            }
+            (self.head, self.count, self.proven) = (Some(id), 0, false);
         }
         (self.sent, self.heard) = (Some(Instant::now()), false);
-        if self.count < MOST || self.in_a_row >= MOST_IN_A_ROW {
+        if self.count < MOST || self.needs_proof() || self.in_a_row >= MOST_IN_A_ROW {
             return None;
         }
         self.in_a_row += 1;
-        (self.head, self.count) = (None, 0);
+        (self.head, self.count, self.proven) = (None, 0, false);
         Some(self.reason.take().filter(|r| *r != Reason::UNSPECIFIED).unwrap_or(Reason::ENDED_CONNECTIONS))
     }
 
@@ -90,9 +102,23 @@ impl Strikes {
         self.heard = true;
     }
 
-    /// The cloud acknowledges.
-    pub(super) fn acknowledged(&mut self) {
-        *self = Self::default();
+    /// The cloud has taken something that is not from the queue.
+    pub(super) fn took_another(&mut self) {
+        self.proven |= self.count > 0;
+    }
+
+    /// The cloud acknowledges this message.
+    pub(super) fn acknowledged(&mut self, id: PacketId) {
+        if self.count >= MOST && self.head != Some(id) {
+            self.proven = true;
+        } else {
+            *self = Self::default();
+        }
+    }
+
+    /// Whether nothing but proof is missing that it is the message. One that is swallowed by a cloud that lives needs none.
+    fn needs_proof(&self) -> bool {
+        self.count >= MOST && !self.proven && self.reason != Some(Reason::NEVER_ACKNOWLEDGED)
     }
 
     /// A connection has ended.
@@ -130,6 +156,7 @@ mod tests {
     /// One connection on which the cloud hangs up; whether its message is set aside.
     fn connection(strikes: &mut Strikes, hung_up: Option<Reason>) -> Option<Reason> {
         let alone = strikes.caution() != Caution::None;
+        strikes.took_another();
         let aside = if alone { strikes.sends(HEAD) } else { None };
         if aside.is_none() {
             strikes.ended(ending(hung_up, alone));
@@ -151,7 +178,7 @@ mod tests {
             assert_eq!(connection(&mut strikes, Some(said)), Some(reason));
             // The next is not to blame for this one.
             assert_eq!(strikes.sends(PacketId::MAX), None);
-            strikes.acknowledged();
+            strikes.acknowledged(HEAD);
             assert_eq!(strikes.caution(), Caution::None);
         }
     }
@@ -176,6 +203,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_cloud_that_takes_nothing_else_either_is_to_blame_and_not_the_message() {
+        let mut strikes = Strikes::default();
+        strikes.ended(ending(Some(Reason::UNSPECIFIED), false));
+        for _ in 0..MOST {
+            assert_eq!(strikes.sends(HEAD), None);
+            strikes.ended(ending(Some(Reason::UNSPECIFIED), true));
+        }
+        for n in 0..5 {
+            assert_eq!(strikes.caution(), Caution::OtherAfterAWhile(n));
+            assert_eq!([strikes.sends(PacketId::MAX), strikes.sends(HEAD)], [None, None]);
+            strikes.ended(ending(Some(Reason::UNSPECIFIED), true));
+        }
+        strikes.acknowledged(PacketId::MAX);
+        assert_eq!(strikes.caution(), Caution::AloneAfterAWhile);
+        assert_eq!(strikes.sends(HEAD), Some(Reason::ENDED_CONNECTIONS));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn lines_that_break_and_clouds_that_are_slow_or_gone_blame_nobody() {
         let mut strikes = Strikes::default();
         for _ in 0..50 {
@@ -190,7 +235,7 @@ mod tests {
         for _ in 0..50 {
             connection(&mut strikes, Some(Reason::UNSPECIFIED));
             connection(&mut strikes, Some(Reason::UNSPECIFIED));
-            strikes.acknowledged();
+            strikes.acknowledged(HEAD);
         }
         let idle = Ending { in_flight: false, ..ending(Some(Reason::UNSPECIFIED), false) };
         (0..50).for_each(|_| strikes.ended(idle));

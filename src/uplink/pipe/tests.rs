@@ -227,10 +227,10 @@ fn a_cloud_before_mqtt_5_is_sent_a_message_at_qos_2_again_after_each_connection(
 #[test]
 fn another_address_is_not_taken_to_have_what_the_last_one_had() {
     let mut pipe = pipe();
-    pipe.heads_for(&"mqtt://a".parse().expect("valid"));
+    pipe.heads_for(&"mqtt://a".parse().expect("valid"), false);
     again(&mut pipe, false, &[1]);
     cloud(&mut pipe, Packet::PubRec(ack(1, Reason::SUCCESS)));
-    pipe.heads_for(&"mqtt://b".parse().expect("valid"));
+    pipe.heads_for(&"mqtt://b".parse().expect("valid"), false);
     let sent = again(&mut pipe, true, &[1]);
     assert!(matches!(&sent[..], [Packet::PubRel(_), Packet::Publish(_)]), "{sent:?}");
 }
