@@ -26,6 +26,8 @@ pub struct Queued {
     pub delivery: Delivery,
     /// It was not sent when it was fresh. Known once it leaves its queue.
     pub historical: bool,
+    /// It is on its way, and was counted as dropped on the disk.
+    pub gone: bool,
 }
 
 impl Queued {
@@ -299,7 +301,7 @@ mod tests {
             class: NO_CLASS,
             share: None,
         };
-        Queued { id: EntryId(id), message: Arc::new(Message::new("t", "x")), delivery, historical: false }
+        Queued { id: EntryId(id), message: Arc::new(Message::new("t", "x")), delivery, historical: false, gone: false }
     }
 
     #[test]

@@ -356,7 +356,7 @@ mod tests {
             share: None,
         };
         let message = Arc::new(crate::message::Message::new("t", "x"));
-        let entry = Queued { id: EntryId(1), message, delivery, historical: false };
+        let entry = Queued { id: EntryId(1), message, delivery, historical: false, gone: false };
         for stage in [Stage::Published(entry), Stage::Received, Stage::Released { recorded: true }] {
             let seq = session.next_seq();
             session.inflight.push_back(InFlight { seq, stage });

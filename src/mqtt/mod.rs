@@ -66,6 +66,10 @@ impl Reason {
     /// None of MQTT's, and never on a wire: what an uplink says to its local session of a message that has ended one
     /// connection after the other.
     pub const ENDED_CONNECTIONS: Self = Self(0xFF);
+    /// Likewise, of a message that is never acknowledged, by a cloud that lives otherwise.
+    pub const NEVER_ACKNOWLEDGED: Self = Self(0xFD);
+    /// Likewise, of a message that must not go up, as it would or might come back.
+    pub const WOULD_COME_BACK: Self = Self(0xFE);
 
     /// Whether the code reports a failure (0x80 and up).
     pub fn is_error(self) -> bool {

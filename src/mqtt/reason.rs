@@ -44,6 +44,8 @@ impl Reason {
             0xA0 => "The connection was open for as long as it may be.",
             0xA1 => "Subscription identifiers are not supported.",
             0xA2 => "Wildcards in subscriptions are not supported.",
+            0xFD => "The other end never acknowledges it.",
+            0xFE => "It would come back from there, or might come round.",
             0xFF => "The other end hung up each time it was sent.",
             _ => "Refused.",
         }

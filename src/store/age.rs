@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, Result};
 
 use super::clocks::Clocks;
+use super::rows::{entry_id, int};
 use crate::clock::{Moment, Timestamp};
 
 /// What counts as too old at one moment.
@@ -23,10 +24,12 @@ impl Horizon {
         let mut rows = statement.query([])?;
         let mut last = None;
         while let Some(row) = rows.next()? {
+            // No fieldpost wrote another: as much would be deleted as it says.
+            let id = int(entry_id(row.get(0)?)?);
             let entered = clocks.best(Timestamp(row.get(1)?), row.get(2)?);
             let is_known = entered.uptime.is_some() || entered.trusted;
             if entered.age_at(self.now) > self.age {
-                last = Some(row.get(0)?);
+                last = Some(id);
             } else if is_known {
                 break;
             }

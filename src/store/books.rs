@@ -11,6 +11,9 @@ use super::{Append, EntryId, QueueBound, QueueId, WhenFull};
 pub(super) struct Books {
     /// Larger than every id of an entry used before.
     pub(super) next_id: i64,
+    /// Larger than every id of an entry that came to be appended. Acknowledgements leave it as it is: one may be of an
+    /// entry that was given up in RAM while older ones are still on their way to the disk.
+    pub(super) next_append: i64,
     /// Larger than every id of a queue used before.
     pub(super) next_queue: u32,
     /// What all messages that some queue holds count, each of them once.
@@ -46,7 +49,7 @@ pub(super) struct Held {
 impl Books {
     /// The books of nothing, with the last ids as they are and as they are noted.
     pub(super) fn new(next_id: i64, noted: (i64, u32), waste: bool) -> Self {
-        Self { next_id, next_queue: noted.1.max(1), noted, waste, ..Self::default() }
+        Self { next_id, next_append: next_id, next_queue: noted.1.max(1), noted, waste, ..Self::default() }
     }
 
     /// Entries over all queues.
@@ -156,6 +159,14 @@ impl Books {
     /// This id of an entry is used.
     pub(super) fn seen(&mut self, id: i64) {
         self.next_id = self.next_id.max(id.saturating_add(1));
+    }
+
+    /// An entry with this id comes to be appended; false when that cannot be, as one with it or a larger id came before.
+    pub(super) fn appended(&mut self, id: i64) -> bool {
+        let is_new = id >= self.next_append;
+        self.next_append = self.next_append.max(id.saturating_add(1));
+        self.seen(id);
+        is_new
     }
 }
 

@@ -4,6 +4,7 @@
 
 use rusqlite::{Connection, Result};
 
+use super::rows::{entry_id, int};
 use crate::clock::boot::Boot;
 use crate::clock::{Moment, Timestamp, Uptime};
 
@@ -40,7 +41,7 @@ impl Clocks {
         let mut statement = c.prepare("SELECT id, boot, ahead, trusted FROM clock ORDER BY id")?;
         let rows = statement.query_map([], |row| {
             let boot = Boot::from(row.get::<_, String>(1)?);
-            Ok(Clock { id: row.get(0)?, boot, ahead: row.get(2)?, trusted: row.get(3)? })
+            Ok(Clock { id: int(entry_id(row.get(0)?)?), boot, ahead: row.get(2)?, trusted: row.get(3)? })
         })?;
         Ok(Self { boot, all: rows.collect::<Result<_>>()? })
     }

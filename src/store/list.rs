@@ -39,6 +39,9 @@ const SIZES: u8 = 1 << 6;
 /// The most entries that a list may have; this program makes none that is longer.
 const MOST: usize = 1 << 16;
 
+/// Subscription ids in a stretch, those of all its entries together.
+const MOST_IDS: u64 = 1 << 22;
+
 impl Item {
     /// Whether `next` may stand in one stretch with it.
     fn is_followed_by(&self, next: &Self) -> bool {
@@ -92,7 +95,7 @@ pub(super) fn decode(mut bytes: &[u8]) -> Option<Vec<Item>> {
     while !bytes.is_empty() {
         let first = last.checked_add(take(bytes)?)?;
         let length = take(bytes)?;
-        if length == 0 || (first <= last && !items.is_empty()) || items.len() as u64 + length > MOST as u64 {
+        if length == 0 || (first <= last && !items.is_empty()) || length > (MOST - items.len()) as u64 {
             return None;
         }
         let flags = byte(bytes)?;
@@ -104,7 +107,12 @@ pub(super) fn decode(mut bytes: &[u8]) -> Option<Vec<Item>> {
         }
         let mut subscription_ids = Vec::new();
         if flags & IDS != 0 {
-            for _ in 0..take(bytes)? {
+            let ids = take(bytes)?;
+            // Each entry has its own copy of them.
+            if ids.saturating_mul(length) > MOST_IDS {
+                return None;
+            }
+            for _ in 0..ids {
                 subscription_ids.push(u32::try_from(take(bytes)?).ok()?);
             }
         }
@@ -181,6 +189,18 @@ mod tests {
         let bytes = encode(&items);
         assert!(bytes.len() < 16, "{}", bytes.len());
         assert_eq!(decode(&bytes), Some(items));
+    }
+
+    #[test]
+    fn a_short_list_does_not_become_a_long_one() {
+        let mut bytes = Vec::new();
+        [1, 1 << 16].into_iter().for_each(|n| put(&mut bytes, n));
+        bytes.push(IDS | SIZES);
+        [1000].into_iter().chain([1; 1000]).chain([100]).for_each(|n| put(&mut bytes, n));
+        assert_eq!(decode(&bytes), None, "each of 65 536 entries would have a thousand");
+        bytes.clear();
+        [1, u64::MAX].into_iter().for_each(|n| put(&mut bytes, n));
+        assert_eq!(decode(&bytes), None);
     }
 
     #[test]

@@ -22,6 +22,8 @@ const NEVER: EntryId = EntryId(u64::MAX);
 /// What is there, and how much of it, by these clocks.
 pub(super) fn recover(c: &Connection, clocks: &Clocks) -> Result<(Recovered, Books)> {
     let largest = largest(c)?;
+    let smallest: Option<i64> = c.query_row("SELECT min(id) FROM message", [], |row| row.get(0))?;
+    smallest.map(entry_id).transpose()?;
     let noted = (meta(c, "next-id")?, queue_id(meta(c, "next-queue")?)?.0);
     let next_id = entry_id(noted.0.max(largest.map_or(1, |id| id.saturating_add(1))))?;
     let mut books = Books::new(int(next_id), noted, waste::is_there(c)?);

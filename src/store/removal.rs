@@ -141,9 +141,9 @@ impl<'t> Removal<'t> {
     ) -> Result<()> {
         // What a queue holds that gives nothing away stays, whatever others lose.
         let firm = books.queues().filter(|queue| books.when_full(*queue, all) == WhenFull::RefuseNew);
-        if firm.map(|queue| books.total(queue).bytes).max().is_some_and(|stays| stays >= keep) {
-            return Ok(());
-        }
+        let stays = firm.map(|queue| books.total(queue).bytes).fold(0, u64::saturating_add);
+        // Where that is all there may be, the others have a little beside it, and are bounded all the same.
+        let keep = if stays >= keep { stays.saturating_add(keep / 8) } else { keep };
         while books.bytes > keep {
             let before = books.bytes;
             let give_way = |queue: QueueId| books.when_full(queue, all) == WhenFull::DropOldest;

@@ -73,6 +73,8 @@ pub(super) fn carry_over(from: &Path, to: &mut Connection) -> Result<()> {
     if clocks.are_there {
         damaged_places += copy_plain(&old, &new, &clocks.table())?;
     }
+    // Ids go on from where the damaged one was, and not from those of a new one.
+    new.execute("DELETE FROM meta", [])?;
     for sql in [
         "SELECT key, value FROM meta",
         &format!("SELECT queue, client_id, expiry, left_at, subscriptions, user, sent, {left} FROM session"),

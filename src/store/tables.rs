@@ -169,6 +169,8 @@ impl Tables {
             put_sessions(c, books, &mut clocks, removal, &sessions)?;
             bounds.note(books, &sessions);
             books.next_id = books.next_id.max(before.next_id);
+            // Not as noted: that counts acknowledgements, and older entries may be still to come.
+            books.next_append = largest(c)?.map_or(0, |id| id.saturating_add(1)).max(before.next_append);
             books.next_queue = books.next_queue.max(before.next_queue);
             Ok(())
         })?;
@@ -322,8 +324,7 @@ fn append(
     for Append { id, message: m, queues } in appends {
         // A queue without a session has no reader, and an id is used once. The broker appends nothing else; if it did, that
         // is not to be a secret.
-        let used = int(*id) < books.next_id;
-        books.seen(int(*id));
+        let used = !books.appended(int(*id));
         let mut wanted = 0;
         for (queue, delivery) in queues {
             if used || !books.has(*queue) {

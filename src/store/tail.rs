@@ -42,6 +42,8 @@ pub struct Tail<W> {
     /// For the next batch.
     sessions: BTreeMap<QueueId, Session>,
     ended: Vec<QueueId>,
+    /// See [`Tail::keep_together`].
+    together: Option<EntryId>,
     acked: BTreeMap<QueueId, EntryId>,
     acked_single: Vec<(QueueId, EntryId)>,
     retained: BTreeMap<Arc<str>, Arc<Message>>,
@@ -100,6 +102,7 @@ impl<W> Default for Tail<W> {
             writing: None,
             sessions: BTreeMap::new(),
             ended: Vec::new(),
+            together: None,
             acked: BTreeMap::new(),
             acked_single: Vec::new(),
             retained: BTreeMap::new(),
@@ -248,6 +251,12 @@ impl<W> Tail<W> {
         released
     }
 
+    /// Notes that the next batch has to go as far as the newest entry, however large it becomes: a queue is about to end,
+    /// and what it leaves to others has been appended for them. A batch without the one or the other would lose messages.
+    pub fn keep_together(&mut self) {
+        self.together = self.entries.back().map(|last| last.id).or(self.together);
+    }
+
     /// Notes a retained message that is cleared (its payload is empty), with nobody waiting for it.
     pub fn clear_retained(&mut self, message: Arc<Message>) {
         self.retained.insert(message.topic.clone(), message);
@@ -315,6 +324,7 @@ impl<W> Tail<W> {
         };
         let due = self.entries.iter().rposition(due).map_or(0, |last| last + 1);
         let (end, more) = self.cut(due);
+        self.together = None;
         let rest = self.entries.split_off(end);
         self.written = std::mem::replace(&mut self.entries, rest);
         self.elided -= self.written.iter().filter(|e| e.is_elided()).count();
@@ -376,7 +386,8 @@ impl<W> Tail<W> {
         for (place, entry) in self.entries.iter().take(due).enumerate() {
             // The entries of one message stay together: what is recorded with one of them holds for all.
             let same = place > 0 && Arc::ptr_eq(&entry.message, &self.entries[place - 1].message);
-            if bytes >= BATCH && !same {
+            let has_to = self.together.is_some_and(|until| entry.id <= until);
+            if bytes >= BATCH && !same && !has_to {
                 return (place, true);
             }
             bytes += entry.message.size();
@@ -608,6 +619,24 @@ mod tests {
         assert_eq!(tail.urgent_at(WINDOW, now + WINDOW), Some(now + WINDOW));
         assert_eq!(ids(&tail.take(WINDOW, now + WINDOW, |_| true).unwrap()), [4]);
         assert_eq!((tail.committed().0, tail.bytes()), (vec![4], 0));
+    }
+
+    #[test]
+    fn a_queue_ends_in_the_batch_that_has_what_it_leaves_to_others() {
+        let (mut tail, now) = (Tail::default(), Instant::now());
+        let large =
+            |id| Entering { open: vec![(Q2, delivery())], ..entering(id, Message::new("t", vec![0; BATCH]), now) };
+        for id in 1..4 {
+            tail.append(large(id));
+        }
+        tail.keep_together();
+        tail.end(Q1);
+        tail.append(large(4));
+        let batch = tail.take(WINDOW, now + WINDOW, |_| true).unwrap();
+        assert_eq!((ids(&batch), batch.ended), (vec![1, 2, 3], vec![Q1]), "however large");
+        tail.committed();
+        tail.append(large(5));
+        assert_eq!(ids(&tail.take(WINDOW, now + WINDOW, |_| true).unwrap()), [4], "the next is bounded again");
     }
 
     #[test]

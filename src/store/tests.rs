@@ -116,7 +116,7 @@ fn keeps_everything_of_a_message_and_its_delivery() {
         payload: vec![0, 255, 10].into(),
         qos: QoS::ExactlyOnce,
         retain: true,
-        at: Moment::now(),
+        at: Moment::from(Timestamp::now()),
         timed: true,
         properties: Some(Box::new(Properties {
             expiry: Some(9),
@@ -189,6 +189,27 @@ fn acknowledged_entries_go_and_their_ids_never_come_back() {
     let (_, recovered) = place.open();
     assert_eq!(recovered.next_id, EntryId(9001));
     assert_eq!(recovered.sessions[0].1, Depth::default());
+}
+
+#[test]
+fn an_acknowledgement_costs_no_older_entries_that_are_still_to_come() {
+    let place = Place::new();
+    let (mut store, _) = place.open();
+    // One entry was given up in RAM while it was on its way to a reader, who acknowledges it before the older ones.
+    let acked_single = vec![(QUEUE, EntryId(9))];
+    let (dropped, _) = commit(&mut store, Batch { acked_single, ..filled(1..=3) });
+    assert_eq!((dropped, ids(&mut store, QUEUE)), (vec![], vec![1, 2, 3]));
+    let crafted = rusqlite::Connection::open(place.path()).expect("a database");
+    crafted.execute_batch("UPDATE message SET topic = x'00' WHERE id = 2").expect("changed");
+    drop(crafted);
+    assert_eq!(ids(&mut store, QUEUE), [1, 3], "a store that was repaired on the way goes on in the same way");
+    let (dropped, _) = commit(&mut store, filled(4..=8));
+    assert_eq!((dropped, ids(&mut store, QUEUE)), (vec![], vec![1, 3, 4, 5, 6, 7, 8]));
+    // What came once is not to come again.
+    let (dropped, _) = commit(&mut store, filled(8..=8));
+    assert_eq!((dropped[0].1.cause, ids(&mut store, QUEUE).len()), (Cause::Ended, 7));
+    store.close();
+    assert_eq!(place.open().1.next_id, EntryId(10));
 }
 
 #[test]
@@ -455,6 +476,9 @@ fn numbers_that_no_fieldpost_wrote_cost_their_rows_and_not_the_store() {
         ("UPDATE message SET id = 9223372036854775807 WHERE id = 3", &[1, 2]),
         ("UPDATE meta SET value = 9223372036854775807", &[1, 2, 3]),
         ("UPDATE meta SET value = -1", &[1, 2, 3]),
+        ("INSERT INTO message (id, topic, payload, qos, retain, at) VALUES (-9, 't', x'00', 1, 0, 1)", &[1, 2, 3]),
+        ("INSERT INTO waste VALUES (5, 9223372036854775807)", &[1, 2, 3]),
+        ("INSERT INTO clock VALUES (9223372036854775807, 'b', 0, 1)", &[1, 2, 3]),
         ("UPDATE message SET topic = x'00' WHERE id = 2", &[1, 3]),
         ("INSERT INTO retained VALUES ('r', x'00', 4096, 0, NULL, NULL, 0)", &[1, 2, 3]),
     ] {
@@ -475,6 +499,20 @@ fn numbers_that_no_fieldpost_wrote_cost_their_rows_and_not_the_store() {
         wait_for(&store, |s| s.state == State::Up);
         assert!(ids(&mut store, QUEUE).contains(&10), "{what}");
     }
+}
+
+#[test]
+fn a_repaired_store_goes_on_with_its_ids_though_nothing_is_in_it() {
+    let place = Place::new();
+    let (mut store, _) = place.open();
+    commit(&mut store, filled(1..=3));
+    commit(&mut store, Batch { acked: vec![(QUEUE, EntryId(3))], ..Batch::default() });
+    store.close();
+    let crafted = rusqlite::Connection::open(place.path()).expect("a database");
+    crafted.execute("INSERT INTO waste VALUES (5, 9223372036854775807)", []).expect("inserted");
+    drop(crafted);
+    let (_store, recovered) = place.open();
+    assert_eq!((recovered.next_id, place.aside().len()), (EntryId(4), 1));
 }
 
 #[test]

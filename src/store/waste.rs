@@ -5,6 +5,8 @@
 
 use rusqlite::{Connection, OptionalExtension, Result};
 
+use super::rows::entry_id;
+
 /// Deletes the messages from `first` to `last`.
 pub(super) fn delete(c: &Connection, first: u64, last: u64) -> Result<()> {
     c.prepare_cached("DELETE FROM message WHERE id BETWEEN ?1 AND ?2")?.execute((int(first), int(last))).map(drop)
@@ -41,7 +43,8 @@ pub(super) fn is_there(c: &Connection) -> Result<bool> {
 
 fn next(c: &Connection) -> Result<Option<(i64, i64)>> {
     let mut select = c.prepare_cached("SELECT first, last FROM waste ORDER BY first LIMIT 1")?;
-    select.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+    let id = |n: i64| entry_id(n).map(super::rows::int);
+    select.query_row([], |row| Ok((id(row.get(0)?)?, id(row.get(1)?)?))).optional()
 }
 
 fn int(n: u64) -> i64 {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 /// One of the broker's addresses: `mqtt://host:port`, or `ws://host:port/path` for MQTT over WebSocket; `mqtts` and `wss`
 /// with TLS.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Address {
     /// Over TLS.
     pub tls: bool,

@@ -21,6 +21,8 @@ pub(super) fn name(reason: Reason) -> &'static str {
         Reason::PACKET_TOO_LARGE => "too-large",
         Reason::PAYLOAD_FORMAT_INVALID => "payload-format",
         Reason::IMPLEMENTATION_SPECIFIC => "implementation-specific",
+        Reason::NEVER_ACKNOWLEDGED => "never-acknowledged",
+        Reason::WOULD_COME_BACK => "would-come-back",
         Reason::ENDED_CONNECTIONS => "ended-connections",
         _ => "unspecified",
     }

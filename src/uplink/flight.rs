@@ -29,6 +29,8 @@ pub(super) struct Leg {
     pub(super) local: QoS,
     /// QoS 2: the cloud has it (PUBREC).
     pub(super) received: bool,
+    /// It had it over an earlier connection, and may have forgotten it.
+    resumed: bool,
     number: u64,
 }
 
@@ -44,7 +46,9 @@ impl Flight {
         }
         self.last += 1;
         self.order.insert(self.last, id);
-        if let Some(before) = self.legs.insert(id, Leg { publish, local, received, number: self.last }) {
+        if let Some(before) =
+            self.legs.insert(id, Leg { publish, local, received, resumed: received, number: self.last })
+        {
             self.order.remove(&before.number);
         }
     }
@@ -65,6 +69,15 @@ impl Flight {
         self.progress = Instant::now();
         self.forget_passed();
         true
+    }
+
+    /// The cloud does not know it: what is to be sent again if that is possible, which is the case for what it had over an
+    /// earlier connection only.
+    pub(super) fn restart(&mut self, id: PacketId) -> Option<Publish> {
+        let leg = self.legs.get_mut(&id).filter(|leg| leg.received && leg.resumed)?;
+        (leg.received, leg.resumed) = (false, false);
+        self.progress = Instant::now();
+        Some(leg.publish.clone())
     }
 
     /// The cloud is done with it.

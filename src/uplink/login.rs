@@ -2,7 +2,6 @@
 
 use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +11,8 @@ use tokio::time::{Instant, sleep_until};
 use super::address::Address;
 use super::config::Protocol;
 use super::dial::{Stream, dial};
+use super::end::End;
+use super::guise::Guises;
 use super::remote::shown;
 use super::retained::SendRetained;
 use super::traffic::Traffic;
@@ -27,6 +28,9 @@ use crate::status::{OFFLINE, ONLINE};
 
 /// The largest packet taken from the cloud, in bytes.
 pub(super) const MAX_PACKET: u32 = 4 << 20;
+
+/// A cloud that hangs up on a login that it does not understand does it at once.
+const SOON: Duration = Duration::from_secs(5);
 
 /// Ids of the packets that make the session ready; no publish is under way yet.
 const SUBSCRIBE: PacketId = PacketId::MIN;
@@ -54,10 +58,11 @@ pub(super) struct Identity {
     pub(super) client_id: Arc<str>,
     /// Where our status stands.
     pub(super) status: Option<Arc<str>>,
-    /// The cloud did not like to hear, the last time, that we are a bridge: how often it is not told so from now on.
-    plain: Arc<AtomicU32>,
-    /// We have subscribed since this program's start, and the session has not ended since.
-    subscribed: bool,
+    /// Which address is told that we are a bridge.
+    guises: Arc<Guises>,
+    /// Where we were the last time, since this program's start, and so have subscribed. Elsewhere another session may be
+    /// kept for us.
+    subscribed: Option<Address>,
 }
 
 /// Why there is no connection.
@@ -76,23 +81,12 @@ impl From<String> for Failed {
 
 impl Identity {
     pub(super) fn new(client_id: Arc<str>, status: Option<Arc<str>>) -> Self {
-        Self { client_id, status, plain: Arc::default(), subscribed: false }
+        Self { client_id, status, guises: Arc::default(), subscribed: None }
     }
 
-    /// Whether the cloud is told, this time, that we are a bridge.
-    fn is_bridge(&self) -> bool {
-        let fewer = |times: u32| (times != u32::MAX).then(|| times.saturating_sub(1));
-        self.plain.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer) == Ok(0)
-    }
-
-    /// The next `times` the cloud is not told so; `u32::MAX` is for ever.
-    fn not_as_bridge(&self, times: u32) {
-        self.plain.store(times, Ordering::Relaxed);
-    }
-
-    /// We are in, and who the cloud says that we are.
-    pub(super) fn connected(&mut self, ack: &ConnAck) {
-        self.subscribed = true;
+    /// We are in at this address, and who the cloud says that we are.
+    pub(super) fn connected(&mut self, address: &Address, ack: &ConnAck) {
+        self.subscribed = Some(address.clone());
         if let Some(assigned) = &ack.assigned_client_id {
             tracing::info!("the cloud calls us {}", shown(assigned));
             self.client_id = assigned.clone();
@@ -114,8 +108,9 @@ impl Cloud {
     pub(super) async fn connect(address: &Address, config: &Config, identity: &Identity) -> Result<Self, Failed> {
         // Before there is a connection: a command may take its time, and the cloud would not wait for it.
         let secrets = secrets(config).await?;
-        let (stream, traffic) = dial(address, config).await?;
-        let greeting = greet(stream, traffic.clone(), config, identity, secrets);
+        let unreached = |_: &String| identity.guises.did_not_hang_up(address);
+        let (stream, traffic) = dial(address, config).await.inspect_err(unreached)?;
+        let greeting = greet(stream, traffic.clone(), address, config, identity, secrets);
         // What is retained there, or was kept for us, may come before the answers, and takes its time on a slow way.
         let greeted = traffic.wait_for(config.connect_timeout.0, greeting).await;
         greeted.unwrap_or_else(|| Err(format!("{address} accepts connections, but does not answer MQTT").into()))
@@ -145,6 +140,8 @@ pub(super) fn meaning(reason: Reason) -> String {
         Reason(0x8A) => "banned",
         Reason::PAYLOAD_FORMAT_INVALID => "payload format invalid",
         Reason::IMPLEMENTATION_SPECIFIC => "the cloud does not do this",
+        Reason::NEVER_ACKNOWLEDGED => return "the cloud never acknowledges it".into(),
+        Reason::WOULD_COME_BACK => return "it would send it back, or it might come round".into(),
         Reason::ENDED_CONNECTIONS => return "it ended the connection each time it was sent".into(),
         Reason(0x9A) => "retained messages not supported",
         Reason(0x9C | 0x9D) => "use another server",
@@ -158,26 +155,32 @@ pub(super) fn meaning(reason: Reason) -> String {
 async fn greet(
     stream: Box<dyn Stream>,
     traffic: Traffic,
+    address: &Address,
     config: &Config,
     identity: &Identity,
     secrets: Secrets,
 ) -> Result<Cloud, Failed> {
     let lost = |e: &dyn std::fmt::Display| format!("the connection was lost while logging in: {e}");
     let mut framed = Framed::client(stream, config.protocol.into(), MAX_PACKET);
-    let connect = connect(config, identity, secrets);
+    let connect = connect(address, config, identity, secrets);
     let bridge = connect.bridge;
+    let asked = Instant::now();
     framed.queue(&Packet::Connect(Box::new(connect))).map_err(|e| lost(&e))?;
     framed.flush().await.map_err(|e| lost(&e))?;
     let packets = framed.recv().await.map_err(|e| {
-        if bridge {
-            identity.not_as_bridge(1);
+        let why = lost(&e);
+        if End::from(e).hung_up.is_some() && asked.elapsed() <= SOON {
+            identity.guises.hung_up(address);
+        } else {
+            identity.guises.did_not_hang_up(address);
         }
-        lost(&e)
+        why
     });
     let mut packets = packets?.into_iter();
+    identity.guises.did_not_hang_up(address);
     let ack = match packets.next() {
         Some(Packet::ConnAck(ack)) if bridge && ack.reason == Reason::UNSUPPORTED_VERSION => {
-            identity.not_as_bridge(u32::MAX);
+            identity.guises.refused(address);
             let why = "the cloud knows no bridges: it is asked again without (`bridge = false` spares that)";
             return Err(why.to_owned().into());
         }
@@ -202,7 +205,8 @@ async fn greet(
     let echoes = config.protocol == Protocol::V311 && !bridge;
 
     // 3.1.1 has no way to subscribe without the retained messages: a session that goes on is left as it is.
-    let as_it_is = ack.session_present && identity.subscribed && config.protocol == Protocol::V311;
+    let as_it_is =
+        ack.session_present && identity.subscribed.as_ref() == Some(address) && config.protocol == Protocol::V311;
     let subscription = subscribe(config).filter(|_| !as_it_is);
     let mut awaited = 0;
     for packet in [subscription, online(identity, &ack)].into_iter().flatten() {
@@ -272,7 +276,7 @@ async fn secrets(config: &Config) -> Result<Secrets, String> {
     read.await.map_err(|e| e.to_string())?
 }
 
-fn connect(config: &Config, identity: &Identity, (username, password): Secrets) -> Connect {
+fn connect(address: &Address, config: &Config, identity: &Identity, (username, password): Secrets) -> Connect {
     Connect {
         version: config.protocol.into(),
         client_id: identity.client_id.clone(),
@@ -290,7 +294,7 @@ fn connect(config: &Config, identity: &Identity, (username, password): Secrets) 
         topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
         problem_info: true,
         authentication_method: None,
-        bridge: config.bridge && config.protocol == Protocol::V311 && identity.is_bridge(),
+        bridge: config.bridge && config.protocol == Protocol::V311 && identity.guises.is_bridge(address),
     }
 }
 
@@ -352,7 +356,7 @@ fn refusal(ack: &ConnAck) -> Failed {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::super::traffic::Counted;
     use super::*;
@@ -367,8 +371,9 @@ mod tests {
         let subacks = [0x90, 3, 0, 1, 1].repeat(3);
         let answers = [&[0x20, 2, 0, 0], &subacks[..], &[0x40, 2, 0xFF, 0xFF], &[0x40, 2, 0xFF, 0xFF]].concat();
         theirs.write_all(&answers).await.expect("written");
-        let cloud =
-            greet(Box::new(ours), Traffic::default(), &config, &identity, (None, None)).await.expect("it is ready");
+        let cloud = greet(Box::new(ours), Traffic::default(), &config.url.0[0], &config, &identity, (None, None))
+            .await
+            .expect("it is ready");
         assert_eq!(cloud.early, []);
     }
 
@@ -392,12 +397,60 @@ mod tests {
             }
             theirs.write_all(&[0x40, 2, 0xFF, 0xFF]).await.expect("written");
         });
-        let greeting = greet(Box::new(ours), traffic.clone(), &config, &identity, (None, None));
+        let greeting = greet(Box::new(ours), traffic.clone(), &config.url.0[0], &config, &identity, (None, None));
         let cloud = traffic.wait_for(Duration::from_secs(10), greeting).await.expect("in time").expect("it is ready");
         assert_eq!(cloud.early.len(), 1);
         drop(cloud);
         let mut sent = Vec::new();
-        tokio::io::AsyncReadExt::read_to_end(&mut asked, &mut sent).await.expect("what we sent");
+        asked.read_to_end(&mut sent).await.expect("what we sent");
         assert!(sent.ends_with(&[0xC0, 0, 0xC0, 0]), "the cloud was not left without a sign");
+    }
+
+    /// What the cloud reads of a login; it answers that it is in, or hangs up.
+    async fn login(config: &Config, identity: &Identity, answers: bool) -> u8 {
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        let cloud = async {
+            let mut connect = [0; 256];
+            theirs.read(&mut connect).await.expect("CONNECT");
+            if answers {
+                // CONNACK, SUBACK, and PUBACK of the status.
+                theirs.write_all(&[0x20, 2, 0, 0, 0x90, 3, 0, 1, 1, 0x40, 2, 0xFF, 0xFF]).await.expect("written");
+            }
+            // Fixed header of two bytes, the name of six, the level (MQTT 3.1.1, 3.1).
+            (connect[8], theirs)
+        };
+        let greeting = async {
+            match (cloud.await, answers) {
+                ((level, theirs), true) => (level, Some(theirs)),
+                ((level, _), false) => (level, None),
+            }
+        };
+        let (greeted, (level, _theirs)) = tokio::join!(
+            greet(Box::new(ours), Traffic::default(), &config.url.0[0], config, identity, (None, None)),
+            greeting
+        );
+        assert_eq!(greeted.is_ok(), answers);
+        assert!(greeted.is_ok_and(|cloud| cloud.echoes == (level & 0x80 == 0)) || !answers);
+        level
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_breaks_at_the_login_makes_no_plain_client_of_a_bridge() {
+        let config: Config =
+            toml::from_str("url = \"mqtt://a\"\nprotocol = \"3.1.1\"\nsubscribe = [\"cmd/#\"]").expect("valid");
+        let identity = Identity::new("a".into(), Some("status".into()));
+        for (answers, level) in [
+            (false, 0x84),
+            (false, 0x84),
+            (true, 0x84),
+            // Three in a row look like a cloud that knows no bridges; but after the next login it is asked again.
+            (false, 0x84),
+            (false, 0x84),
+            (false, 0x84),
+            (true, 4),
+            (true, 0x84),
+        ] {
+            assert_eq!(login(&config, &identity, answers).await, level);
+        }
     }
 }

@@ -9,10 +9,9 @@
 //! and [`mark`]: what is added to what goes (all pure).
 //!
 //! To the cloud: `turns` (which of its addresses is next, and when), `dial` (the way there, over a [`proxy`], `tls` and a
-//! `websocket`), `login` (a session of the connection), [`retained`] (what is sent to one that has lost its own), `carry` (the
-//! loop over both sides), `life` (whether the connection still lives, by the
-//! `traffic` on it) and `end` (how it ended);
-//! what others write is shown as `remote` has it.
+//! `websocket`), `login` (a session of the connection; as what, says the `guise`), [`retained`] (what is sent to one that has
+//! lost its own), `carry` (the loop over both sides), `life` (whether the connection still lives, by the `traffic` on it) and
+//! `end` (how it ended); what others write is shown as `remote` has it.
 //!
 //! What becomes of each packet says the `pipe` (pure): what goes no faster than it may waits for its `pace`, what may not
 //! go up yet for other reasons at its `gate`, what is under way is in `flight`, what the cloud keeps of it over connections
@@ -36,6 +35,7 @@ mod traffic;
 mod remote;
 mod unchecked;
 mod login;
+mod guise;
 mod turns;
 mod end;
 mod flight;
@@ -131,7 +131,7 @@ impl Uplink {
     /// Carries until `stop`, connecting again whenever the cloud was lost.
     pub async fn run(mut self, stop: CancellationToken) {
         let way = self.config.way_of(self.gateway.clone(), self.name.clone());
-        let mut pipe = Pipe::new(way).with(self.config.mark, self.config.rate);
+        let mut pipe = Pipe::new(way).with(self.config.mark, self.config.rate).patient(self.config.stuck.0);
         let mut turns = Turns::new(self.config.url.0.len());
         loop {
             let (place, at) = turns.next();
@@ -147,7 +147,8 @@ impl Uplink {
             };
             let why = match connected {
                 Ok(cloud) => {
-                    self.identity.connected(&cloud.ack);
+                    self.identity.connected(address, &cloud.ack);
+                    pipe.heads_for(address);
                     let since = Instant::now();
                     let Err(end) = self.carry(cloud, &mut pipe, &stop).await else { return };
                     if pipe.has_acknowledged() || since.elapsed() >= GOOD {

@@ -8,14 +8,17 @@
 //! what the router cannot take for now waits here and is offered again, as the cloud would take a refusal for final.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::address::Address;
 use super::aside::{self, Asides};
 use super::end::End;
 use super::flight::{Flight, Leg};
 use super::gate::{Gate, Outward};
 use super::kept::{Begin, Kept};
+use super::life::way;
 use super::mark::Mark;
 use super::pace::Pace;
 use super::rules::Retain;
@@ -39,6 +42,8 @@ pub(super) struct Pipe {
     gate: Gate,
     flight: Flight,
     strikes: Strikes,
+    /// How long the cloud may owe an acknowledgement; none for ever.
+    stuck: Option<Duration>,
     /// Whether the cloud has acknowledged something over this connection.
     acknowledged: bool,
     /// What the session that the cloud keeps for us knows of exchanges at QoS 2.
@@ -100,6 +105,7 @@ impl Pipe {
             gate: Gate::new(),
             flight: Flight::new(),
             strikes: Strikes::default(),
+            stuck: None,
             acknowledged: false,
             kept: Kept::default(),
             offered: BTreeMap::new(),
@@ -117,6 +123,16 @@ impl Pipe {
     /// The same, with messages marked and sent no faster than that.
     pub(super) fn with(self, mark: Mark, rate: Option<Rate>) -> Self {
         Self { mark, pace: Pace::new(rate), ..self }
+    }
+
+    /// The same, with a cloud that may owe an acknowledgement for so long.
+    pub(super) fn patient(self, stuck: Duration) -> Self {
+        Self { stuck: Some(stuck), ..self }
+    }
+
+    /// The next connection is to this address.
+    pub(super) fn heads_for(&mut self, address: &Address) {
+        self.kept.heads_for(address);
     }
 
     /// Both sides are connected anew, the cloud with these limits. Whether it `echoes` may differ each time.
@@ -143,9 +159,21 @@ impl Pipe {
     /// The connection has ended so: it tells how the next one is to begin.
     pub(super) fn ended(&mut self, end: &End) {
         let alone = self.gate.alone().and_then(|id| Some((id, self.flight.get(id)?.publish.message.size())));
-        let ending =
-            Ending { acknowledged: self.acknowledged, in_flight: !self.flight.is_empty(), alone, hung_up: end.hung_up };
+        let ending = Ending {
+            acknowledged: self.acknowledged,
+            in_flight: !self.flight.is_empty(),
+            alone,
+            hung_up: end.hung_up,
+            overdue: self.is_overdue(),
+        };
         self.strikes.ended(ending);
+    }
+
+    /// Whether the cloud has owed an acknowledgement for too long.
+    fn is_overdue(&self) -> bool {
+        let Some(stuck) = self.stuck else { return false };
+        let late = |since: Instant| since.elapsed() >= stuck + way(self.flight.largest());
+        self.flight.waiting_since().is_some_and(late) || self.flight.passed_since().is_some_and(late)
     }
 
     /// Nothing new goes up from here on: what the local session sends now, it sends again next time.
@@ -240,6 +268,7 @@ impl Pipe {
     /// # Errors
     /// When the connection cannot go on; the text says why.
     pub(super) fn cloud_sent(&mut self, packet: Packet, out: &mut Out) -> Result<(), End> {
+        self.strikes.heard();
         match packet {
             Packet::Publish(publish) => self.come_down(publish, out),
             Packet::PubAck(ack) => return self.done(ack, out),
@@ -252,7 +281,8 @@ impl Pipe {
             }
             // The answer to a PUBREL that went before: see `Kept`.
             Packet::PubComp(ack) if self.flight.get(ack.id).is_none_or(|leg| !leg.received) => {}
-            // Whatever its code: the cloud has had the message and is done with it.
+            Packet::PubComp(ack) if ack.reason == Reason::PACKET_ID_NOT_FOUND => return self.forgotten(ack.id, out),
+            // The cloud has had the message and is done with it.
             Packet::PubComp(ack) => return self.done(Ack::ok(ack.id), out),
             Packet::PubRel(ack) if self.open.contains(&ack.id) => out.local.push(Packet::PubRel(ack)),
             Packet::PubRel(ack) => out.cloud.push(Packet::PubComp(Ack::ok(ack.id))),
@@ -313,8 +343,13 @@ impl Pipe {
             Err(why) => {
                 // It entered the queue under a rule that the config no longer has, or it would come round.
                 self.stays(&message, &why);
+                let mut reason = Reason::SUCCESS;
+                if self.way.withholds(&message, &why) {
+                    reason = Reason::WOULD_COME_BACK;
+                    self.count_aside(&message.topic, reason);
+                }
                 if let Some(id) = id {
-                    acknowledge(id, qos, out);
+                    answer(Ack { id, reason }, qos, out);
                 }
                 return;
             }
@@ -344,7 +379,7 @@ impl Pipe {
             }
             return out.cloud.push(Packet::Publish(publish));
         };
-        let begin = if publish.qos == QoS::ExactlyOnce { self.kept.begin(id) } else { Begin::Publish };
+        let begin = if publish.qos == QoS::ExactlyOnce { self.kept.begin(id, self.way.five) } else { Begin::Publish };
         self.flight.set_out(id, publish.clone(), qos, begin == Begin::Release);
         if self.gate.alone() == Some(id)
             && let Some(reason) = self.strikes.sends(id)
@@ -359,6 +394,10 @@ impl Pipe {
         }
         if begin != Begin::Release {
             out.cloud.push(Packet::Publish(publish));
+        }
+        // The answer comes from behind the message: whether the cloud swallows it, or has not come to it.
+        if self.gate.alone() == Some(id) {
+            out.cloud.push(Packet::PingReq);
         }
     }
 
@@ -420,6 +459,15 @@ impl Pipe {
             acknowledge(ack.id, leg.local, out);
         }
         self.flow(out);
+        Ok(())
+    }
+
+    /// The cloud knows nothing of an exchange that was to be finished. If it has come back with an older session it has
+    /// lost the message; if only its PUBCOMP was lost the message is there twice, which is the lesser evil.
+    fn forgotten(&mut self, id: PacketId, out: &mut Out) -> Result<(), End> {
+        let Some(publish) = self.flight.restart(id) else { return self.done(Ack::ok(id), out) };
+        self.kept.over(id);
+        out.cloud.push(Packet::Publish(publish));
         Ok(())
     }
 

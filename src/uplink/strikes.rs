@@ -44,6 +44,8 @@ pub(super) struct Ending {
     pub(super) alone: Option<(PacketId, usize)>,
     /// The cloud hung up, with this reason, which may be about a message.
     pub(super) hung_up: Option<Reason>,
+    /// It was we who hung up: the cloud had owed an acknowledgement for too long.
+    pub(super) overdue: bool,
 }
 
 /// What is held against the message that comes first.
@@ -55,6 +57,8 @@ pub(super) struct Strikes {
     reason: Option<Reason>,
     /// When it was sent.
     sent: Option<Instant>,
+    /// Something came from the cloud since.
+    heard: bool,
     in_a_row: u32,
 }
 
@@ -72,13 +76,18 @@ impl Strikes {
         if self.head != Some(id) {
             (self.head, self.count) = (Some(id), 0);
         }
-        self.sent = Some(Instant::now());
+        (self.sent, self.heard) = (Some(Instant::now()), false);
         if self.count < MOST || self.in_a_row >= MOST_IN_A_ROW {
             return None;
         }
         self.in_a_row += 1;
         (self.head, self.count) = (None, 0);
         Some(self.reason.take().filter(|r| *r != Reason::UNSPECIFIED).unwrap_or(Reason::ENDED_CONNECTIONS))
+    }
+
+    /// Something came from the cloud: it lives.
+    pub(super) fn heard(&mut self) {
+        self.heard = true;
     }
 
     /// The cloud acknowledges.
@@ -88,16 +97,20 @@ impl Strikes {
 
     /// A connection has ended.
     pub(super) fn ended(&mut self, ending: Ending) {
-        if ending.acknowledged || !ending.in_flight {
+        // A cloud that acknowledges may leave one out all the same.
+        if (ending.acknowledged && !ending.overdue) || !ending.in_flight {
             return;
         }
         self.doubt = true;
-        if let (Some((id, bytes)), Some(reason), Some(sent)) = (ending.alone, ending.hung_up, self.sent)
-            && self.head == Some(id)
-            && sent.elapsed() <= SOON + way(bytes)
-        {
+        let (Some((id, bytes)), Some(sent)) = (ending.alone, self.sent) else { return };
+        let blamed = match ending.hung_up {
+            Some(reason) => (sent.elapsed() <= SOON + way(bytes)).then_some(reason),
+            // A cloud that says nothing at all is gone, or overloaded.
+            None => (ending.overdue && self.heard).then_some(Reason::NEVER_ACKNOWLEDGED),
+        };
+        if self.head == Some(id) && blamed.is_some() {
             self.count += 1;
-            self.reason = Some(reason);
+            self.reason = blamed;
         }
     }
 }
@@ -111,7 +124,7 @@ mod tests {
     const HEAD: PacketId = PacketId::MIN;
 
     fn ending(hung_up: Option<Reason>, alone: bool) -> Ending {
-        Ending { acknowledged: false, in_flight: true, alone: alone.then_some((HEAD, 10)), hung_up }
+        Ending { acknowledged: false, in_flight: true, alone: alone.then_some((HEAD, 10)), hung_up, overdue: false }
     }
 
     /// One connection on which the cloud hangs up; whether its message is set aside.
@@ -140,6 +153,25 @@ mod tests {
             assert_eq!(strikes.sends(PacketId::MAX), None);
             strikes.acknowledged();
             assert_eq!(strikes.caution(), Caution::None);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_message_that_a_living_cloud_swallows_again_and_again_is_set_aside() {
+        for lives in [true, false] {
+            let mut strikes = Strikes::default();
+            // One was left out, and others acknowledged.
+            strikes.ended(Ending { acknowledged: true, overdue: true, ..ending(None, false) });
+            for _ in 0..MOST {
+                assert_ne!(strikes.caution(), Caution::None);
+                assert_eq!(strikes.sends(HEAD), None);
+                if lives {
+                    strikes.heard();
+                }
+                advance(20 * Duration::from_secs(1)).await;
+                strikes.ended(Ending { overdue: true, ..ending(None, true) });
+            }
+            assert_eq!(strikes.sends(HEAD), lives.then_some(Reason::NEVER_ACKNOWLEDGED));
         }
     }
 

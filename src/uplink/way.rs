@@ -141,6 +141,16 @@ impl Way {
         }
     }
 
+    /// Whether a message that stays here for this reason is lost to the cloud: one of this gateway's own clients, which no
+    /// cloud has had. What came down here by an uplink is not, nor what the config does not want up there.
+    pub fn withholds(&self, message: &Message, why: &Stay) -> bool {
+        match why {
+            Stay::Echo { .. } => true,
+            Stay::NoTrail => !trail::has_passed(message, &self.gateway),
+            _ => false,
+        }
+    }
+
     /// How a message of the cloud's comes down.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ fn entry(id: u64) -> Queued {
         class: NO_CLASS,
         share: None,
     };
-    Queued { id: EntryId(id), message: Arc::new(Message::new("t", "x")), delivery, historical: false }
+    Queued { id: EntryId(id), message: Arc::new(Message::new("t", "x")), delivery, historical: false, gone: false }
 }
 
 fn push(lanes: &mut Lanes, ids: std::ops::RangeInclusive<u64>) {

@@ -221,7 +221,8 @@ impl Router {
     ) {
         let Some(key) = self.by_queue.get(&queue).copied() else { return };
         let Some(session) = self.sessions.get_mut(&key) else { return };
-        let queued = |e: Entry| Queued { id: e.id, message: e.message, delivery: e.delivery, historical: false };
+        let queued =
+            |e: Entry| Queued { id: e.id, message: e.message, delivery: e.delivery, historical: false, gone: false };
         session.queue.loaded(entries.into_iter().map(queued).collect(), complete);
         self.pump(key, now, effects);
     }

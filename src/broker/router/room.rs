@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Limits, Now, Router};
-use crate::broker::queue::{Bound, QueueFull, Queued};
-use crate::broker::session::Session;
+use crate::broker::queue::{Bound, QueueFull};
+use crate::broker::session::{Session, Stage};
 use crate::broker::topics::SessionKey;
 use crate::message::QoS;
 use crate::status::{Cause, Causes};
@@ -202,8 +202,14 @@ impl Router {
         self.lost(key, lost.entries, lost.cause);
         if let Some(session) = self.sessions.get_mut(&key) {
             // What is on its way goes on.
-            let gone = |e: &&Queued| e.id <= lost.until && e.delivery.class >= lost.class;
-            let on_way = session.published().filter(gone).count() as u64;
+            let mut on_way = 0;
+            for inflight in &mut session.inflight {
+                let Stage::Published(entry) = &mut inflight.stage else { continue };
+                let gone = entry.id <= lost.until && entry.delivery.class >= lost.class;
+                // Each of them once, however often something is dropped meanwhile.
+                on_way += u64::from(gone && !entry.gone);
+                entry.gone |= gone;
+            }
             session.queue.dropped(Lost { entries: lost.entries.saturating_sub(on_way), ..lost });
         }
     }

@@ -238,7 +238,7 @@ impl Router {
             }
         }
         let open = durable.map(|queue| (queue, delivery.clone()));
-        let entry = Queued { id, message: message.clone(), delivery, historical: false };
+        let entry = Queued { id, message: message.clone(), delivery, historical: false, gone: false };
         match durable {
             Some(_) => {
                 let lost = session.queue.push_durable(entry, bound);

@@ -25,6 +25,9 @@ impl Router {
         for entry in left {
             heirs.extend(self.pass_on(entry, session.durable.is_some(), now));
         }
+        if session.durable.is_some() && !heirs.is_empty() {
+            self.tail.keep_together();
+        }
         heirs.sort_unstable();
         heirs.dedup();
         for heir in heirs {

@@ -95,7 +95,9 @@ fn what_an_echoing_cloud_would_send_back_does_not_go_up() {
     let way = |echoes| way(rule("plant/#", ""), rule("plant/+/set", ""), echoes);
     let command = || Packet::Publish(publish(7, QoS::AtLeastOnce, "plant/pump/set"));
     let mut echoing = Pipe::new(way(true));
-    assert_eq!(local(&mut echoing, command()), to_local(Packet::PubAck(Ack::ok(id(7)))));
+    // It is not lost without a word: nobody else has it.
+    assert_eq!(local(&mut echoing, command()), to_local(Packet::PubAck(ack(7, Reason::WOULD_COME_BACK))));
+    assert_eq!(echoing.tally.aside, BTreeMap::from([("would-come-back", 1)]));
     let reading = local(&mut echoing, Packet::Publish(publish(8, QoS::AtLeastOnce, "plant/pump")));
     assert_eq!(reading.cloud.len(), 1);
     let mut other = Pipe::new(way(false));
@@ -197,6 +199,43 @@ fn an_exchange_at_qos_2_is_finished_if_the_cloud_has_kept_the_session_and_begun_
 }
 
 #[test]
+fn a_message_at_qos_2_that_the_cloud_had_and_has_forgotten_is_sent_again_once() {
+    let mut pipe = pipe();
+    again(&mut pipe, false, &[1]);
+    cloud(&mut pipe, Packet::PubRec(ack(1, Reason::SUCCESS)));
+    assert!(matches!(&again(&mut pipe, true, &[1])[..], [Packet::PubRel(_)]));
+    let unknown = || Packet::PubComp(ack(1, Reason::PACKET_ID_NOT_FOUND));
+    let sent = cloud(&mut pipe, unknown());
+    assert!(matches!(&sent.cloud[..], [Packet::Publish(publish)] if publish.id == Some(id(1))), "{sent:?}");
+    assert!(sent.local.is_empty() && pipe.tally.sent == 0);
+    cloud(&mut pipe, Packet::PubRec(ack(1, Reason::SUCCESS)));
+    // It has just said to have it: it is not asked for ever.
+    assert_eq!(cloud(&mut pipe, unknown()), to_local(Packet::PubRec(Ack::ok(id(1)))));
+}
+
+#[test]
+fn a_cloud_before_mqtt_5_is_sent_a_message_at_qos_2_again_after_each_connection() {
+    let mut pipe = Pipe::new(Way { five: false, ..way(rule("plant/#", ""), rule("cmd/#", ""), false) });
+    again(&mut pipe, false, &[1]);
+    cloud(&mut pipe, Packet::PubRec(ack(1, Reason::SUCCESS)));
+    let sent = again(&mut pipe, true, &[1]);
+    assert!(matches!(&sent[..], [Packet::Publish(publish)] if publish.dup), "{sent:?}");
+    cloud(&mut pipe, Packet::PubRec(ack(1, Reason::SUCCESS)));
+    assert_eq!(cloud(&mut pipe, Packet::PubComp(Ack::ok(id(1)))), to_local(Packet::PubRec(Ack::ok(id(1)))));
+}
+
+#[test]
+fn another_address_is_not_taken_to_have_what_the_last_one_had() {
+    let mut pipe = pipe();
+    pipe.heads_for(&"mqtt://a".parse().expect("valid"));
+    again(&mut pipe, false, &[1]);
+    cloud(&mut pipe, Packet::PubRec(ack(1, Reason::SUCCESS)));
+    pipe.heads_for(&"mqtt://b".parse().expect("valid"));
+    let sent = again(&mut pipe, true, &[1]);
+    assert!(matches!(&sent[..], [Packet::PubRel(_), Packet::Publish(_)]), "{sent:?}");
+}
+
+#[test]
 fn an_id_that_the_cloud_may_have_from_an_earlier_run_is_released_before_it_is_used() {
     let mut pipe = pipe();
     let sent = again(&mut pipe, true, &[1]);
@@ -256,6 +295,34 @@ async fn a_message_on_which_the_cloud_hangs_up_each_time_is_set_aside() {
     }
     assert_eq!((aside, waiting), (vec![(1, Reason::ENDED_CONNECTIONS)], vec![]));
     assert_eq!(pipe.tally.sent, 2);
+}
+
+/// A cloud of 3.1.1 swallows what it is sent at QoS 2. It answers pings.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_the_cloud_never_acknowledges_is_set_aside_and_the_next_go_on() {
+    let stuck = Duration::from_secs(20);
+    let mut pipe = pipe().patient(stuck);
+    let mut out = nothing();
+    for connection in 0.. {
+        assert!(connection < 6, "it goes on for ever");
+        pipe.connected(&ConnAck::new(Reason::SUCCESS), false, &mut out);
+        for (n, qos) in [(1, QoS::ExactlyOnce), (2, QoS::AtLeastOnce)] {
+            pipe.local_sent(Packet::Publish(publish(n, qos, "plant/a")), &mut out).expect("it goes on");
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+        pipe.flow(&mut out);
+        if !out.local.is_empty() {
+            break;
+        }
+        let sent = std::mem::take(&mut out).cloud;
+        assert!(connection == 0 || matches!(&sent[..], [Packet::Publish(_), Packet::PingReq]), "{sent:?}");
+        pipe.cloud_sent(Packet::PingResp, &mut out).expect("it goes on");
+        tokio::time::advance(stuck).await;
+        pipe.ended(&"the cloud acknowledges nothing".to_owned().into());
+    }
+    assert_eq!(out.local, [Packet::PubRec(ack(1, Reason::NEVER_ACKNOWLEDGED))]);
+    assert!(matches!(&out.cloud[..], [Packet::Publish(next)] if next.id == Some(id(2))), "{out:?}");
+    assert_eq!(pipe.tally.aside, BTreeMap::from([("never-acknowledged", 1)]));
 }
 
 #[test]

@@ -118,6 +118,23 @@ fn a_trail_stops_what_comes_round() {
 }
 
 #[test]
+fn only_what_no_cloud_has_had_is_withheld() {
+    let old = Way { five: false, echoes: true, ..way(r##"["#"]"##, r#"["a"]"#) };
+    for (topic, hops, withheld) in [
+        ("a", &[][..], true),
+        ("a", &["plant8"], true),
+        ("b", &["plant8"], true),
+        ("b", &["plant7/other"], false),
+        ("b", &["plant7/cloud"], false),
+    ] {
+        let message = message(topic, hops);
+        let why = old.up(&message).unwrap_err();
+        assert_eq!(old.withholds(&message, &why), withheld, "{topic} {hops:?}: {why}");
+    }
+    assert!(!old.withholds(&message("a", &[]), &Stay::NoRule));
+}
+
+#[test]
 fn marks_are_made_where_they_are_needed() {
     let auto = way(r##"["#"]"##, r##"["#"]"##);
     let sent = |way: &Way, from: &[&str]| {
