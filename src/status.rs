@@ -310,7 +310,8 @@ pub struct Uplink {
     pub refused: u64,
     /// The same by reason: `not-authorised`, `too-large`, `topic`, `payload-format`, `implementation-specific`,
     /// `unspecified`, `ended-connections` when the cloud hung up on it again and again, `never-acknowledged` when it swallowed
-    /// it again and again, or `would-come-back` when it was not sent for that.
+    /// it again and again, `would-come-back` when it was not sent for that, or `too-fast` for those at QoS 0 that were
+    /// dropped, as more came than may go up.
     pub aside: BTreeMap<&'static str, u64>,
     /// How often since the start the cloud took no more for a while (quota exceeded).
     pub pauses: u64,

@@ -643,7 +643,7 @@ mod tests {
         tail.append(Entering { retain: true, ..entering(4, retained("t", "d"), now) });
         tail.clear_retained(cleared.clone());
         assert_eq!(tail.urgent_at(WINDOW, now), Some(now + WINDOW / 4), "who waits for it is told soon");
-        assert_eq!(tail.take(WINDOW, now, |_| true).unwrap().retained, [cleared.clone()]);
+        assert_eq!(tail.take(WINDOW, now, |_| true).unwrap().retained, std::slice::from_ref(&cleared));
         assert_eq!(tail.committed().0, [4]);
         tail.clear_retained(cleared);
         tail.append(Entering { retain: true, ..entering(5, retained("t", "e"), now) });

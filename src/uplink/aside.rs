@@ -10,6 +10,9 @@ use crate::mqtt::Reason;
 /// How often the log says the same.
 const EVERY: Duration = Duration::from_secs(60);
 
+/// The reason of what goes nowhere: at QoS 0, and more of it than may go up.
+pub(super) const TOO_FAST: &str = "too-fast";
+
 /// What `status` and the metrics call the reason.
 pub(super) fn name(reason: Reason) -> &'static str {
     match reason {
@@ -42,6 +45,14 @@ impl Asides {
             tracing::error!(
                 "the cloud will not have a message on {topic}: {why}. It is set aside, and the next go on{more}"
             );
+        }
+    }
+
+    /// Tells of a message at QoS 0 that came faster than they may go up, or not yet.
+    pub(super) fn say_too_fast(&mut self, topic: &str) {
+        if let Some(more) = self.due(TOO_FAST) {
+            let more = if more == 0 { String::new() } else { format!(" ({more} more since this was said last)") };
+            tracing::warn!("a message on {topic} is dropped: at QoS 0, more comes than may go up{more}");
         }
     }
 

@@ -89,7 +89,7 @@ impl Uplink {
                 () = sleep_until(pipe.next_at().unwrap_or(life.sent)), if !unsent && pipe.next_at().is_some() => {
                     pipe.go_on(&mut out);
                 }
-                packets = link.recv(), if !unsent && pipe.has_room() => match packets {
+                packets = link.recv(), if !unsent => match packets {
                     Some(packets) => {
                         if let Err(why) = packets.into_iter().try_for_each(|packet| pipe.local_sent(packet, &mut out)) {
                             return self.lost(pipe, &link, why.into()).await;

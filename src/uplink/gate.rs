@@ -22,7 +22,7 @@ use crate::mqtt::{PacketId, Publish};
 /// How long a connection has to hold before it is put to the test.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Messages of QoS 0 have no window: with so many bytes here no more are asked for.
+/// Messages of QoS 0 have no window: with so many bytes here they find no room.
 const MOST: usize = 8 << 20;
 
 /// How long the cloud is left alone when it takes no more: from, and to.
@@ -136,7 +136,7 @@ impl Gate {
         begins
     }
 
-    /// Whether more from the local session finds room.
+    /// Whether more at QoS 0 finds room.
     pub(super) fn has_room(&self) -> bool {
         self.bytes < MOST
     }

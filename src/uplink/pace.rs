@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::mqtt::Publish;
 use crate::rate::{Bucket, Rate};
 
-/// Bytes that may wait here before no more is read: the local session's window bounds all but QoS 0.
+/// Bytes that may wait here before QoS 0 finds no room: the local session's window bounds all else.
 const MOST: usize = 4 << 20;
 
 /// The pace, with what it holds back.
@@ -55,7 +55,7 @@ impl Pace {
         self.next_at
     }
 
-    /// Whether more may be pushed.
+    /// Whether more at QoS 0 may be pushed.
     pub(super) fn has_room(&self) -> bool {
         self.bytes < MOST
     }

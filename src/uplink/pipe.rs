@@ -196,11 +196,6 @@ impl Pipe {
         self.acknowledged
     }
 
-    /// Whether more from the local session finds room.
-    pub(super) fn has_room(&self) -> bool {
-        self.gate.has_room() && self.pace.has_room()
-    }
-
     /// Offers the router again what it had no room for.
     pub(super) fn offer_again(&mut self, out: &mut Out) {
         for offer in self.offered.values_mut().filter(|offer| offer.waits) {
@@ -233,6 +228,12 @@ impl Pipe {
     /// When the connection to the cloud cannot go on; the text says why.
     pub(super) fn local_sent(&mut self, packet: Packet, out: &mut Out) -> Result<(), String> {
         match packet {
+            // Nobody is owed this one, and there are more than may go up. To stop reading would hold up what the router has
+            // to say as well, such as the acknowledgements of commands. All else is bounded by the session's window.
+            Packet::Publish(publish) if publish.qos == QoS::AtMostOnce && !self.has_room() => {
+                *self.tally.aside.entry(aside::TOO_FAST).or_default() += 1;
+                self.asides.say_too_fast(&publish.message.topic);
+            }
             Packet::Publish(publish) => {
                 self.pace.push(publish);
                 self.go_on(out);
@@ -304,6 +305,11 @@ impl Pipe {
             self.set_aside(id, &leg, Reason::PACKET_TOO_LARGE, out);
             self.flow(out);
         }
+    }
+
+    /// Whether there is room for what nobody is owed.
+    fn has_room(&self) -> bool {
+        self.gate.has_room() && self.pace.has_room()
     }
 
     /// Sends what waited for its time.

@@ -440,3 +440,24 @@ fn while_ending_nothing_new_goes_up_but_what_is_under_way_is_finished() {
     cloud(&mut pipe, Packet::PubAck(ack(1, Reason::SUCCESS)));
     assert!(pipe.flight().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_at_qos_0_above_the_rate_is_dropped_and_holds_up_nothing_else() {
+    let mut pipe = pipe().with(Mark::None, Some(Rate { messages: Some(1), bytes: None }));
+    let large = |n, qos| {
+        Packet::Publish(Publish {
+            message: Arc::new(Message::new("plant/a", vec![0; 1 << 20])),
+            ..publish(n, qos, "plant/a")
+        })
+    };
+    (0..10).for_each(|_| drop(local(&mut pipe, large(0, QoS::AtMostOnce))));
+    let dropped = pipe.tally.aside.get(aside::TOO_FAST).copied();
+    assert!(dropped.is_some_and(|n| (4..8).contains(&n)), "{dropped:?}");
+    // What is owed to somebody waits, and an acknowledgement of a command passes by.
+    assert_eq!(local(&mut pipe, large(1, QoS::AtLeastOnce)), nothing());
+    assert_eq!(pipe.tally.aside.get(aside::TOO_FAST).copied(), dropped);
+    let command = publish(7, QoS::AtLeastOnce, "cmd/a");
+    cloud(&mut pipe, Packet::Publish(command));
+    let answer = Packet::PubAck(ack(7, Reason::SUCCESS));
+    assert_eq!(local(&mut pipe, answer.clone()), to_cloud(answer));
+}
