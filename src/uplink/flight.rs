@@ -46,7 +46,9 @@ impl Flight {
         }
         self.last += 1;
         self.order.insert(self.last, id);
-        if let Some(before) = self.legs.insert(id, Leg { publish, local, received, resumed: received, number: self.last }) {
+        if let Some(before) =
+            self.legs.insert(id, Leg { publish, local, received, resumed: received, number: self.last })
+        {
             self.order.remove(&before.number);
         }
     }

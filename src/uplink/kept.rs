@@ -114,8 +114,7 @@ mod tests {
 
     #[test]
     fn what_one_address_has_kept_another_has_not() {
-        let (a, b): (Address, Address) =
-            ("mqtt://a".parse().expect("valid"), "mqtt://b".parse().expect("valid"));
+        let (a, b): (Address, Address) = ("mqtt://a".parse().expect("valid"), "mqtt://b".parse().expect("valid"));
         let mut kept = Kept::default();
         for (address, present, begin) in [
             (&a, false, Begin::Publish),

@@ -105,7 +105,9 @@ impl Cloud {
         let unreached = |_: &String| identity.guises.did_not_hang_up(address);
         let stream = dial(address, config).await.inspect_err(unreached)?;
         let silent = || format!("{address} accepts connections, but does not answer MQTT");
-        timeout(config.connect_timeout.0, greet(stream, address, config, identity)).await.map_err(|_| Failed::from(silent()))?
+        timeout(config.connect_timeout.0, greet(stream, address, config, identity))
+            .await
+            .map_err(|_| Failed::from(silent()))?
     }
 
     /// Whether it has acknowledged our status: it takes a message.
@@ -200,7 +202,8 @@ async fn greet(
     let echoes = config.protocol == Protocol::V311 && !bridge;
 
     // 3.1.1 has no way to subscribe without the retained messages: a session that goes on is left as it is.
-    let as_it_is = ack.session_present && identity.subscribed.as_ref() == Some(address) && config.protocol == Protocol::V311;
+    let as_it_is =
+        ack.session_present && identity.subscribed.as_ref() == Some(address) && config.protocol == Protocol::V311;
     let subscription = subscribe(config).filter(|_| !as_it_is);
     let mut awaited = 0;
     for packet in [subscription, online(identity, &ack)].into_iter().flatten() {
