@@ -36,6 +36,8 @@ pub enum Refusal {
     NoQueue { asked: Arc<str>, known: Vec<Arc<str>> },
     /// Its client is connected.
     Connected(Arc<str>),
+    /// It is one of the gateway's own parts', which would miss what comes.
+    InUse(Arc<str>),
     /// The store takes no more.
     Full,
     /// The gateway stops.
@@ -54,6 +56,11 @@ impl fmt::Display for Refusal {
             Refusal::Connected(client) => {
                 write!(f, "`{client}` is connected: its session can be removed when it is gone")
             }
+            Refusal::InUse(own) => write!(
+                f,
+                "`{own}` is the gateway's own: leave `--session` away to empty its queue; the session goes once the uplink \
+                 is out of the config and the gateway was started anew"
+            ),
             Refusal::Full => f.write_str("the store takes no more: it is full, or its disk takes nothing"),
             Refusal::Stopping => f.write_str("the gateway stops"),
         }

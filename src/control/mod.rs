@@ -114,7 +114,9 @@ impl From<Outcome> for Answer {
     fn from(outcome: Outcome) -> Self {
         match outcome {
             Ok(count) => Self::Done(count),
-            Err(refusal @ (Refusal::NoQueue { .. } | Refusal::Connected(_))) => Self::wrong(refusal),
+            Err(refusal @ (Refusal::NoQueue { .. } | Refusal::Connected(_) | Refusal::InUse(_))) => {
+                Self::wrong(refusal)
+            }
             Err(refusal @ (Refusal::Full | Refusal::Stopping)) => Self::unavailable(refusal),
         }
     }

@@ -277,6 +277,10 @@ async fn a_kept_session_goes_when_its_client_is_gone() {
         assert_eq!(queue(&list, QUEUE)["entries"], 1);
         let said = store(&gateway, "purge", &["--queue", "away", "--session", "--yes"]).await;
         assert!(said.code == 65 && said.err.contains("there is no queue `away`; there are $uplink/cloud"), "{said:?}");
+        // What comes while the cloud is away would pass by an uplink without a session.
+        let said = store(&gateway, "purge", &["--queue", QUEUE, "--session", "--yes"]).await;
+        assert!(said.code != 0 && said.err.contains("the gateway's own"), "{said:?}");
+        assert_eq!(queue(&listed(&gateway).await, QUEUE)["entries"], 1);
     }
 }
 

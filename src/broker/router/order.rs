@@ -133,6 +133,9 @@ impl Router {
         let (key, _) = self.durable_session(queue)?;
         let session = self.sessions.get(&key).filter(|session| session.connection.is_none());
         let Some(session) = session else { return Err(Refusal::Connected(queue.clone())) };
+        if session.is_of_the_gateway() && !session.subscriptions.is_empty() {
+            return Err(Refusal::InUse(queue.clone()));
+        }
         let count = session.depth();
         tracing::info!("the kept session of {queue} is removed, by order; {count} messages go with it");
         self.end(key, now, effects);
