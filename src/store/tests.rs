@@ -609,10 +609,14 @@ fn a_disk_that_does_not_answer_is_reported_until_it_does() {
 
 #[test]
 fn what_is_committed_survives_kill() {
+    // It starts itself as the process that is killed.
+    if let Some(path) = std::env::var_os("STORE_UNDER_TEST") {
+        return commit_for_ever(path.as_ref());
+    }
     let place = Place::new();
     for _ in 0..3 {
         let mut child = Command::new(std::env::current_exe().expect("this program"))
-            .args(["--exact", "--ignored", "--nocapture", "store::tests::child_that_commits"])
+            .args(["--exact", "--nocapture", "store::tests::what_is_committed_survives_kill"])
             .env("STORE_UNDER_TEST", place.path())
             .stdout(Stdio::piped())
             .spawn()
@@ -640,12 +644,10 @@ fn what_is_committed_survives_kill() {
     }
 }
 
-#[test]
-#[ignore = "runs inside `what_is_committed_survives_kill`"]
-fn child_that_commits() {
-    let Some(path) = std::env::var_os("STORE_UNDER_TEST") else { return };
-    let (mut store, recovered) =
-        Store::open(&Config { path: path.into(), ..Config::default() }).expect("the store opens");
+/// One by one, until somebody ends it.
+fn commit_for_ever(path: &Path) {
+    let config = Config { path: path.into(), ..Config::default() };
+    let (mut store, recovered) = Store::open(&config).expect("the store opens");
     for id in recovered.next_id.0.. {
         commit(&mut store, filled(id..=id));
         println!("committed {id}");
